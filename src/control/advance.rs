@@ -34,6 +34,7 @@ impl Control {
             .is_ok()
             .then(|| clock::advance(by, EMULATOR_ADVANCE_MAX));
         gateway.tell_each(|| Command::Thaw);
+        self.look_now.notify_one();
         let opened = gateway.turn_doors(true, Duration::ZERO).await;
         frozen?;
         opened?;

@@ -21,7 +21,7 @@ use uproar_proto::base::limits::{
 use uproar_proto::chat::encode::{self, attributes_json};
 use uproar_proto::cluster::crowd::{About, decode_addresses};
 use uproar_proto::extension::bans::{BAN, BanMode, Network};
-use uproar_proto::extension::new_ban::NewBan;
+use uproar_proto::extension::new_ban::{Cause, NewBan};
 
 /// Who asks for a ban: the label `source` of a metric.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -255,6 +255,21 @@ impl Control {
         Some(frame.freeze())
     }
 
+    /// Counts and logs a ban that nobody waits for, and that is refused: whoever was kicked comes back at once.
+    pub(super) fn note_unbanned(&self, (room, ban): (RoomId, &NewBan), fault: &Fault) {
+        let source = match ban.cause {
+            Cause::Asked => return,
+            Cause::Kick => Source::Kick.label(),
+            Cause::Rule => Source::Rule.label(),
+        };
+        let mut refused = self.bans_refused.borrow_mut();
+        *refused.entry(source).or_default() += 1;
+        if let Some(suppressed) = local::admit(Kind::Bans) {
+            let user_id = &*ban.user_id;
+            tracing::warn!(%room, user_id, source, ?fault, suppressed, "a ban was not made");
+        }
+    }
+
     /// Takes a place for a ban that may be new, until it is in force or has failed: of many calls at once none is one too many.
     fn take_place(&self, room: Option<RoomId>, id: BanId) -> Result<Place<'_>, Fault> {
         let coming = &self.bans_coming;
@@ -345,10 +360,19 @@ impl Control {
         for ((mode, source), count) in self.bans_made.borrow().iter() {
             counted.add(&[("mode", mode), ("source", source)], count);
         }
+        let mut refused = page.family(&BANS_REFUSED);
+        for source in [Source::Kick, Source::Rule].map(Source::label) {
+            let count = self.bans_refused.borrow().get(source).copied();
+            refused.add(&[("source", source)], count.unwrap_or_default());
+        }
     }
 }
 
 const BANS: Family = Family::gauge("uproar_bans", "Bans in force, by mode.");
+const BANS_REFUSED: Family = Family::counter(
+    "uproar_bans_refused_total",
+    "Bans because of a kick or a rule that were not made: there are as many as may be, or the disk refused.",
+);
 const BANS_TOTAL: Family = Family::counter(
     "uproar_bans_total",
     "Bans that were made on this server, by mode and by who asked.",

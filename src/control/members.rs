@@ -8,7 +8,7 @@ use std::task::Poll;
 use std::time::Duration;
 
 use tokio::sync::mpsc;
-use tokio::time::sleep;
+use tokio::time::{Instant, sleep, sleep_until};
 
 use super::bans::{Source, Wanted};
 use super::fault::Fault;
@@ -20,7 +20,7 @@ use crate::audit::{By, Entry};
 use crate::shard::command::{Command, MemberAnswer, MemberOrder, Refused};
 use crate::shard::estate::unfinished::Act;
 use uproar_proto::base::id::{FrameId, RoomId};
-use uproar_proto::base::limits::{CALLS_OPEN_MAX, OVERRIDES_LOOK};
+use uproar_proto::base::limits::{CALLS_OPEN_MAX, OVERRIDES_LOOK, OVERRIDES_LOOK_MIN};
 use uproar_proto::chat::{ErrorCode, encode, texts};
 use uproar_proto::extension::Verb;
 use uproar_proto::extension::bans::BanMode;
@@ -33,6 +33,8 @@ impl Control {
     /// Carries out members' commands, as long as the server runs. Call within a `LocalSet`.
     pub async fn serve_members(self: Rc<Self>, orders: mpsc::Receiver<MemberOrder>) -> Infallible {
         self.orders.replace(Some(orders));
+        // The first look is at what has ended while no process looked.
+        let mut look = Instant::now();
         loop {
             let next = poll_fn(|context| match &mut *self.orders.borrow_mut() {
                 Some(orders) => orders.poll_recv(context),
@@ -40,10 +42,12 @@ impl Control {
             });
             tokio::select! {
                 Some(order) = next => self.accept(order),
-                () = sleep(OVERRIDES_LOOK) => {
-                    self.lift_overrides().await;
+                () = sleep_until(look) => {
+                    let next = self.lift_overrides().await;
                     self.remove_old_bans().await;
+                    look = Instant::now() + next.clamp(OVERRIDES_LOOK_MIN, OVERRIDES_LOOK);
                 }
+                () = self.look_now.notified() => look = Instant::now(),
             }
         }
     }
@@ -80,6 +84,8 @@ impl Control {
         for act in acts {
             self.accept(act.order());
         }
+        // The rooms are known now, and may be changed.
+        self.look_now.notify_one();
     }
 
     /// Does what was deferred, now that it may write again.
@@ -199,7 +205,10 @@ impl Control {
                     Cause::Rule => "uproar:rules".to_owned(),
                 };
                 let banned = self.ban_member(room, ban, by).await;
-                banned.map_err(|fault| refusal(&fault))
+                banned.map_err(|fault| {
+                    self.note_unbanned((room, ban), &fault);
+                    refusal(&fault)
+                })
             }
             Verb::Unban(user_id) => {
                 moderator(sender_json, user_id)?;
@@ -328,17 +337,24 @@ impl Control {
         })
     }
 
-    /// Takes back what moderators laid over tags for a time that has passed, in all rooms. In a cluster each node looks; the
-    /// first one does it.
-    async fn lift_overrides(self: &Rc<Self>) {
+    /// Takes back what moderators laid over tags, and pinned, for a time that has passed, in all rooms; returns when the next
+    /// one ends. In a cluster each node looks; the first one does it.
+    async fn lift_overrides(self: &Rc<Self>) -> Duration {
         let now_ms = self.clock.now().unix.millis();
-        let overdue = self
-            .registry
-            .rooms
-            .each(|room| room.is_overdue(now_ms).then(|| room.id()));
-        for id in overdue.into_iter().flatten() {
-            self.lift(id).await;
+        let ends = self.registry.rooms.each(|room| {
+            let end = room.first_end()?;
+            Some((end, room.id()))
+        });
+        let mut next = Duration::MAX;
+        for (end, id) in ends.into_iter().flatten() {
+            let left = Duration::from_millis(end.saturating_sub(now_ms));
+            if left.is_zero() {
+                self.lift(id).await;
+            }
+            // Of one room several may end one soon after the other.
+            next = next.min(left);
         }
+        next
     }
 
     /// Does so in one room, if the time has passed. While the disk refuses, the next look does it.

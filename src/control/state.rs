@@ -31,7 +31,7 @@ use crate::shard::review::ReviewRequest;
 use crate::shard::times::Times;
 use crate::supervisor::Supervisor;
 use rtrb::Consumer;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{Notify, mpsc, watch};
 use uproar_proto::base::id::{BanId, RoomId};
 use uproar_proto::base::limits::UNKNOWN_ROOM_SEARCH;
 use uproar_proto::cluster::engine::MessageRates;
@@ -132,6 +132,10 @@ pub struct Control {
     pub(super) member_orders: RefCell<BTreeMap<(&'static str, &'static str), u64>>,
     /// Bans that were made, by mode and source.
     pub(super) bans_made: RefCell<BTreeMap<(&'static str, &'static str), u64>>,
+    /// Has what ends by time looked at: the rooms are there now, or a test has moved the clock.
+    pub(super) look_now: Notify,
+    /// Bans because of a kick or a rule that were refused, by source: nobody waits for an answer.
+    pub(super) bans_refused: RefCell<BTreeMap<&'static str, u64>>,
     /// New bans on their way to the disk: they have their places already. At most `CALLS_OPEN_MAX`, and those of members.
     pub(super) bans_coming: RefCell<Vec<(Option<RoomId>, BanId)>>,
     /// How long each operation's calls took, by class of status.
@@ -297,7 +301,9 @@ impl Control {
             requests: RefCell::default(),
             member_orders: RefCell::default(),
             bans_made: RefCell::default(),
+            bans_refused: RefCell::default(),
             bans_coming: RefCell::default(),
+            look_now: Notify::new(),
             call_times: RefCell::default(),
         })
     }

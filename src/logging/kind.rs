@@ -69,4 +69,5 @@ kinds! {
     Archive "archive"
     ArchiveFull "archive_full"
     Audit "audit"
+    Bans "bans"
 }

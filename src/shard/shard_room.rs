@@ -35,6 +35,7 @@ use uproar_proto::extension::{Modes, Speaker, Speech};
 use uproar_proto::room::RoomSettings;
 use uproar_proto::room::audience::Audience;
 use uproar_proto::room::order::{EncodeContext, NewMessage, Room};
+use uproar_proto::room::redaction::Redaction;
 use uproar_proto::room::review::Pending;
 use uproar_proto::ws::Deflater;
 
@@ -512,15 +513,21 @@ impl HomeRoom {
     pub(super) fn note_deleted(&mut self, id: &str) {
         self.forget_waiting_message(id);
         if let Some(id) = FrameId::parse(id) {
-            self.note_unpinned(id);
+            self.note_unpinned(Redaction::Message(id));
         }
     }
 
-    /// Notes that a message is deleted, which may be the pinned one.
-    fn note_unpinned(&mut self, id: FrameId) {
+    /// Notes that messages are taken back, of which the pinned one may be one. What a back end shows in nobody's name is no
+    /// message of the room.
+    fn note_unpinned(&mut self, taken_back: Redaction) {
         let extension = self.room.settings().extension.as_deref();
         let pinned = extension.and_then(|extension| extension.pinned);
-        self.unpinned = pinned.filter(|pinned| *pinned == id).or(self.unpinned);
+        let gone = pinned.filter(|(id, sender)| match (taken_back, sender) {
+            (Redaction::User(_) | Redaction::All, None) => false,
+            (Redaction::Message(message), None) => message == *id,
+            (_, Some(sender)) => taken_back.takes(*id, *sender),
+        });
+        self.unpinned = gone.map(|(id, _)| id).or(self.unpinned);
     }
 
     /// Charges the rates of the account and the room, which hold across shards. A room that cannot

@@ -156,12 +156,17 @@ impl RoomRecord {
         pin.is_some_and(|pin| only.is_none_or(|id| pin.id == id))
     }
 
+    /// When the first of what lies over tags, or is pinned, ends, in milliseconds since the epoch; `None`: nothing does.
+    pub fn first_end(&self) -> Option<u64> {
+        let overrides = self.extension.overrides.values();
+        let ends = overrides.filter_map(|over| over.until_ms);
+        let pin = self.extension.pin.as_ref();
+        ends.chain(pin.and_then(|pin| pin.until_ms)).min()
+    }
+
     /// Whether something lies over a tag, or is pinned, whose time has passed.
     pub fn is_overdue(&self, now_ms: u64) -> bool {
-        let mut overrides = self.extension.overrides.values();
-        let pin = self.extension.pin.as_ref();
-        overrides.any(|over| over.is_overdue(now_ms))
-            || pin.is_some_and(|pin| pin.is_overdue(now_ms))
+        self.first_end().is_some_and(|end| end <= now_ms)
     }
 
     /// Takes that back.
@@ -288,7 +293,7 @@ mod tests {
             serde_json::from_str::<RoomRecord>(&text).expect("it was written"),
             room
         );
-        let pinned = |room: &RoomRecord| room.in_force().expect("tagged").pinned;
+        let pinned = |room: &RoomRecord| room.in_force().expect("tagged").pinned.map(|(id, _)| id);
         assert_eq!(pinned(&room), FrameId::parse("M2YcHkgffEvU"));
         assert!(room.is_pinned(Some("M2YcHkgffEvU")) && !room.is_pinned(Some("AAAAAAAAAAAA")));
         room.lift_overdue(49);

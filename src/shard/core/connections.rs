@@ -276,17 +276,31 @@ impl<W: Io> Connections<W> {
     ) {
         match delivered {
             Delivered::Done => {}
-            Delivered::Finished => self.leave(slot, rooms, env),
+            // What is being sent is our Close frame, behind all that was sent before.
+            Delivered::Finished => self.leave_at(slot, true, rooms, env),
             Delivered::Cut(reason) => self.cut(slot, reason, rooms, env),
         }
     }
 
     /// Takes a connection out of its room's audience.
     fn leave(&mut self, slot: ConnectionSlot<W>, rooms: &mut Rooms, env: &mut Env<W::Socket>) {
+        // How much of a send that has begun the kernel took is not known.
+        let is_sure = self.table.get(slot).is_some_and(|left| !left.has_send());
+        self.leave_at(slot, is_sure, rooms, env);
+    }
+
+    /// The same where it is known whether the kernel took all frames of the room that were given to it.
+    fn leave_at(
+        &mut self,
+        slot: ConnectionSlot<W>,
+        is_sure: bool,
+        rooms: &mut Rooms,
+        env: &mut Env<W::Socket>,
+    ) {
         let Some(connection) = self.table.get_mut(slot) else {
             return;
         };
-        rooms.note_departure(connection, env);
+        rooms.note_departure((connection, is_sure), env);
         let Some(member) = connection.member.take() else {
             return;
         };

@@ -56,6 +56,9 @@ const TALLIES: u32 = 20;
 /// The most viewers at once, and when that was, in nanoseconds since 1970.
 const PEAK: u32 = 11;
 const PEAK_AT: u32 = 12;
+/// The number of viewers that members were told last, and how many have come since.
+const TOLD_VIEWERS: u32 = 21;
+const JOINED_SINCE: u32 = 22;
 /// Number of frames of the room so far.
 const FRAMES_SO_FAR: u32 = 31;
 /// A batch's numbers; repeated, oldest first. The newest ends at the log's head.
@@ -169,6 +172,12 @@ impl RoomWriter {
     pub(in crate::shard) fn peak(&mut self, peak: u32, at: UnixTime) {
         self.0.number(PEAK, peak.into());
         self.0.number(PEAK_AT, at.nanos());
+    }
+
+    /// The number of viewers that members were told last, and how many have come since.
+    pub(in crate::shard) fn told_viewers(&mut self, count: u64, joined: u64) {
+        self.0.number(TOLD_VIEWERS, count);
+        self.0.number(JOINED_SINCE, joined);
     }
 
     /// What its chat modes remember: users, and texts.
@@ -356,6 +365,8 @@ pub(in crate::shard) struct RoomEstate {
     pub tallies: Bytes,
     /// The most viewers at once, and when that was.
     pub peak: Option<(u32, UnixTime)>,
+    /// The number of viewers that members were told last, and how many have come since.
+    pub told_viewers: Option<(u64, u64)>,
     /// Number of its frames so far.
     pub frames: u64,
     /// What it remembers: numbers, when they were flushed, frames; and before which frame messages may be forgotten.
@@ -501,12 +512,14 @@ impl RoomEstate {
             .and_then(|peak| u32::try_from(peak).ok());
         let peak_at = UnixTime::from_nanos(fields.number(PEAK_AT)?.unwrap_or(0));
         let peak = peak.map(|peak| (peak, peak_at));
+        let told_viewers = fields.number(TOLD_VIEWERS)?;
         let noted = |number| read_notes(fields.get(number).unwrap_or_default(), shift);
         let room = Self {
             home,
             notes: [noted(NOTED_USERS), noted(NOTED_TEXTS)],
             tallies: piece(TALLIES),
             peak,
+            told_viewers: told_viewers.zip(fields.number(JOINED_SINCE)?),
             frames: fields.number(FRAMES_SO_FAR)?.unwrap_or(0),
             remembered: (
                 memory::read(fields, bytes, shift),

@@ -260,8 +260,8 @@ impl HomeRoom {
         for payload in ws::payloads(frame) {
             let redaction = Redaction::read(payload, purge_event);
             takes_back |= redaction.is_some();
-            if let Some(Redaction::Message(id)) = redaction {
-                self.note_unpinned(id);
+            if let Some(redaction) = redaction {
+                self.note_unpinned(redaction);
             }
         }
         takes_back

@@ -5,6 +5,7 @@ use uproar_proto::base::id::FrameId;
 use uproar_proto::base::limits::PURGE_EVENTS_MAX;
 use uproar_proto::chat::{Action, encode};
 use uproar_proto::extension::speech::Key;
+use uproar_proto::room::redaction::Redaction;
 
 /// An event: its name, and its attributes as JSON.
 type Named = (String, String);
@@ -25,6 +26,8 @@ impl HomeRoom {
         context.metrics.purged.add_len(self.remembered_of(user_id));
         self.forget_waiting(user_id, context.metrics);
         self.moderated.get_or_insert(context.now.tick);
+        let user = user_id.map(Key::of_user);
+        self.note_unpinned(user.map_or(Redaction::All, Redaction::User));
         let mut encoding = context.encoding();
         for (name, attributes) in before {
             self.room.announce(&mut encoding, &name, &attributes, "");

@@ -14,6 +14,7 @@ import time
 import pytest
 from botocore.exceptions import ClientError
 
+from aws import eventually
 from doc_pages import blocks
 from rawws import Refused, Response, WebSocket
 from test_chat_modes import MODULES, SEND, outcome
@@ -472,6 +473,13 @@ def test_a_room_has_ten_thousand_bans_and_not_one_more(server, boto, room):
             break
         token = {"nextToken": page["nextToken"]}
     assert len(set(listed)) == len(listed) == limit
+    # A kick bans nobody then, and an operator hears of it.
+    boto.tag_resource(resourceArn=room, tags={"uproar:kick": "60"})
+    kicked = join(server, room, "kicked")
+    boto.disconnect_user(roomIdentifier=room, userId="kicked")
+    kicked.receive_until(lambda frame: frame.get("EventName") == "aws:DISCONNECT_USER")
+    eventually(server.metrics, lambda page: 'uproar_bans_refused_total{source="kick"} 1\n' in page)
+    assert "a ban was not made" in server.log()
     there, new = listed[0], "one more"
     status, code, answer = refused(client.create_ban, roomIdentifier=room, userId=new, mode="timeout", seconds=60)
     assert (status, code) == (402, "ServiceQuotaExceededException") and "10000" in json.dumps(answer), answer

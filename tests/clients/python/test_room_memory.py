@@ -138,6 +138,25 @@ def test_who_comes_back_gets_what_he_missed(server):
             viewers[user].receive_until(lambda frame: frame.get("Attributes", {}).get("MessageID") == missed[3])
 
 
+def test_who_leaves_in_order_misses_nothing_and_is_told_so(server):
+    """Goal: behind a closing handshake it is known what the client has: nothing is missing, and little comes again."""
+    arn = room(server, history="5", resume="60")
+    speaker = join(server, arn, "alice")
+    for number in range(8):
+        viewer = join(server, arn, "bob")
+        viewer.receive_until(lambda frame: frame.get("EventName") == "uproar:history")
+        ids = say(speaker, f"before {number}")
+        viewer.receive_until(lambda frame: frame.get("Id") == ids[-1])
+        viewer.send_frame(8, (1000).to_bytes(2))
+        viewer.receive_close()
+        missed = say(speaker, f"missed {number}")
+        again = join(server, arn, "bob")
+        event, frames = greeting(again)
+        assert (event["Resumed"], event["Complete"]) == ("true", "true"), event
+        assert missed[0] in [frame.get("Id") for frame in frames]
+        again.reset()
+
+
 def test_a_client_that_names_its_newest_message_gets_the_rest(server):
     arn = room(server, history="50")
     speaker = join(server, arn, "alice")

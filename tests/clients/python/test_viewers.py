@@ -136,6 +136,30 @@ def test_untagged_rooms_hear_nothing(server, boto, room):
     hears_nothing_else(alice, bob)
 
 
+def test_the_sums_go_on_over_an_upgrade():
+    """Goal: who comes and goes around an upgrade is in the sums once, whichever process tells."""
+    with Server() as server:
+        room = tagged(server.boto())
+        alice = join(server, room, "alice")
+        counted(alice, 1)
+        for _ in range(3):
+            bobs = [join(server, room, "bob") for _ in range(3)]
+            server.upgrade()
+            joined, frame = 0, {"Attributes": {"Count": ""}}
+            while frame["Attributes"]["Count"] != "4":
+                frame = alice.receive_until(is_count)[0]
+                joined += int(frame["Attributes"]["Joined"])
+            assert joined == 3
+            for bob in bobs:
+                bob.reset()
+            server.upgrade()
+            left = 0
+            while frame["Attributes"]["Count"] != "1":
+                frame = alice.receive_until(is_count)[0]
+                left += int(frame["Attributes"]["Left"])
+            assert left == 3
+
+
 def test_an_upgrade_keeps_peak_and_counts():
     with Server() as server:
         room = tagged(server.boto())

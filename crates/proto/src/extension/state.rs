@@ -5,6 +5,7 @@ use sha2::{Digest, Sha256};
 
 use super::pin::Pin;
 use super::settings::Settings;
+use super::speech::Key;
 use super::tags::TAGS;
 use crate::base::clock::UnixTime;
 use crate::base::id::{FrameId, RoomId};
@@ -21,8 +22,8 @@ pub struct Extension {
     pub settings: Settings,
     /// Number of their change, which grows.
     pub version: u64,
-    /// The pinned message.
-    pub pinned: Option<FrameId>,
+    /// The pinned message, and whose it is; of nobody's nothing.
+    pub pinned: Option<(FrameId, Option<Key>)>,
     // The whole frame of the event.
     state: Bytes,
     // Frames that tell who joins of open tallies; empty in a room's own settings.
@@ -41,7 +42,10 @@ impl Extension {
         Self {
             settings,
             version,
-            pinned: pin.map(|pin| pin.id),
+            pinned: pin.map(|pin| {
+                let is_somebodys = !pin.user.is_empty();
+                (pin.id, is_somebodys.then(|| Key::of_user(&pin.user)))
+            }),
             state,
             tallies: Bytes::new(),
         }
@@ -179,7 +183,10 @@ mod tests {
         };
         let now = UnixTime::from_secs(1);
         let extension = Extension::new(room(), Settings::default(), Some(&pin), (1, now));
-        assert_eq!(extension.pinned, Some(pin.id));
+        assert_eq!(
+            extension.pinned,
+            Some((pin.id, Some(Key::of_user("alice"))))
+        );
         let told = json(extension.state().expect("told"));
         let told = &told["Attributes"];
         assert_eq!(

@@ -156,6 +156,25 @@ impl Viewers {
         }
     }
 
+    /// The number that members were told last, and how many have come since; `None`: they were told none.
+    pub fn told_and_joined(&self) -> Option<(u64, u64)> {
+        let (_, told) = self.told?;
+        let all_joined = self.here.joined + self.joined_elsewhere;
+        Some((told.count, all_joined - self.told_joined))
+    }
+
+    /// Takes over what another process knows of that: the sums of the next event go on from there.
+    pub fn inherit_told(&mut self, (count, joined): (u64, u64), now: Tick) {
+        let told = Told {
+            count,
+            peak: self.here.peak.into(),
+            joined: 0,
+            left: 0,
+        };
+        self.told = Some((now, told));
+        self.here.joined += joined;
+    }
+
     fn note_peak(&mut self, (tick, unix): (Tick, UnixTime)) {
         let viewers = if self.elsewhere.is_empty() {
             self.here.viewers
@@ -300,6 +319,25 @@ mod tests {
         );
         assert_eq!(told(&mut viewers, 40), None);
         assert_eq!(viewers.audience(at(40).0).peak_at, at(1).1);
+    }
+
+    /// Goal: who came and went in the process before is in the sums of the next event, once.
+    #[test]
+    fn sums_go_on_in_another_process() {
+        let mut before = Viewers::default();
+        before.arrive(5, 0, at(0));
+        assert_eq!(told(&mut before, 0), Some((5, 5, 5, 0)));
+        before.arrive(3, 0, at(1));
+        before.depart(2, 0);
+        let (here, carried) = (before.here(), before.told_and_joined());
+        assert_eq!(carried, Some((5, 3)));
+        let mut after = Viewers::default();
+        after.inherit_peak(here.peak, here.peak_at);
+        after.inherit_told(carried.expect("told"), at(2).0);
+        after.inherit(here.connections, 0, at(2));
+        assert_eq!(told(&mut after, 3), None, "not yet");
+        assert_eq!(told(&mut after, 7), Some((6, 8, 3, 2)));
+        assert_eq!(Viewers::default().told_and_joined(), None);
     }
 
     /// Goal: the interval grows with the room.

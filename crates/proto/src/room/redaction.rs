@@ -38,7 +38,7 @@ const REBUILT_MAX: u32 = 1 << 29;
 
 impl Redaction {
     /// Whether it takes this message of this user back.
-    pub(super) fn takes(self, message: FrameId, sender: Key) -> bool {
+    pub fn takes(self, message: FrameId, sender: Key) -> bool {
         match self {
             Self::Message(deleted) => deleted == message,
             Self::User(purged) => purged == sender,

@@ -98,6 +98,10 @@ impl Rooms {
                 if let Some((peak, at)) = part.peak {
                     home.viewers.get_or_insert_default().inherit_peak(peak, at);
                 }
+                if let Some(told) = part.told_viewers {
+                    let viewers = home.viewers.get_or_insert_default();
+                    viewers.inherit_told(told, env.now.tick);
+                }
                 home.inherit_memory(part, &env.settings.purge_event, &env.metrics);
                 for (message, until, rule) in &part.waiting {
                     inherit_waiting(home, message, *until, rule, env.id);
@@ -211,6 +215,9 @@ fn write_home(room: &mut RoomWriter, home: &HomeRoom) {
     if let Some(viewers) = &home.viewers {
         let here = viewers.here();
         room.peak(here.peak, here.peak_at);
+        if let Some((count, joined)) = viewers.told_and_joined() {
+            room.told_viewers(count, joined);
+        }
     }
     room.remembering(home.frames, home.remembering.as_deref());
     if let Some(modes) = home.modes() {

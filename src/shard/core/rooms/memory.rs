@@ -23,7 +23,7 @@ impl Rooms {
     /// Notes where a member stands that is about to leave, if it may come back.
     pub(in crate::shard::core) fn note_departure<F, S>(
         &mut self,
-        connection: &Connection<F>,
+        (connection, is_sure): (&Connection<F>, bool),
         env: &mut Env<S>,
     ) {
         let Some(shard_room) = self.table.get_mut(connection.shard_room) else {
@@ -43,8 +43,6 @@ impl Rooms {
             .home
             .as_ref()
             .map_or(shard_room.heard, |home| home.frames);
-        // How much of a send that has begun the kernel took is not known.
-        let is_sure = !connection.has_send();
         let most = u64::try_from(RESUME_MESSAGES_MAX).expect("hundreds");
         let begun = if is_sure { 0 } else { most };
         let departed = Departed {

@@ -2,34 +2,15 @@
 
 use std::collections::HashMap;
 
-use super::memory::{FORGOTTEN, PLACES, REMEMBERED};
-use super::waiting::WAITING;
-use super::{
-    BATCH, BUDGET, DEFLATED, DELETIONS, DISCONNECTS, FRAMES_SO_FAR, FREEZING, ID, LAST_SENT, LOGS,
-    NOTED_TEXTS, NOTED_USERS, PEAK, PEAK_AT, PENDING, PLAIN, ROOM, SENDS, TALLIES,
-};
+use super::{BATCH, DEFLATED, DELETIONS, DISCONNECTS, FREEZING, ID, LOGS, PLAIN, ROOM, SENDS};
 use uproar_proto::cluster::engine::LogsEstate;
 use uproar_proto::tagged::{Fault, Fields, Tagged};
 
 /// Instants of which the latest of all shards counts.
 const NEWEST: [u32; 4] = [SENDS, DELETIONS, DISCONNECTS, FREEZING];
 
-/// Fields of a room that its home has.
-const OF_HOME: [u32; 13] = [
-    BUDGET,
-    LAST_SENT,
-    PENDING,
-    WAITING,
-    NOTED_USERS,
-    NOTED_TEXTS,
-    TALLIES,
-    PEAK,
-    PEAK_AT,
-    FRAMES_SO_FAR,
-    FORGOTTEN,
-    REMEMBERED,
-    PLACES,
-];
+/// Fields of a room's log, of which every shard with members has a part. Its home alone has others.
+const OF_LOG: [u32; 3] = [BATCH, PLAIN, DEFLATED];
 
 /// Joins the estates of all shards of one process into one, and adds how far its members were given the logs of its
 /// cluster, if it is of one. Each room's home part comes from its home. All shards have the same newest batches of a room,
@@ -69,9 +50,9 @@ pub fn merge_rooms(estates: &[Vec<u8>], logs: Option<&LogsEstate>) -> Result<Vec
         merged.nested(ROOM, |fields| {
             fields.bytes(ID, id);
             let of_home = parts.iter().flat_map(|room| room.fields());
-            let of_home = of_home.filter(|(number, _)| OF_HOME.contains(number));
+            let of_home = of_home.filter(|(number, _)| *number != ID && !OF_LOG.contains(number));
             let log = longest.iter().flat_map(|room| room.fields());
-            let log = log.filter(|(number, _)| [BATCH, PLAIN, DEFLATED].contains(number));
+            let log = log.filter(|(number, _)| OF_LOG.contains(number));
             of_home
                 .chain(log)
                 .for_each(|(number, value)| fields.bytes(number, value));

@@ -26,6 +26,8 @@ pub const TIMEOUT_SECONDS_DEFAULT: u32 = 600;
 pub const BAN_ADDRESSES_MAX: usize = 16;
 /// How long a ban bars them: addresses change their owners.
 pub const BAN_ADDRESSES_TIME: Duration = Duration::from_hours(24);
+/// The shortest time between two such looks, which go through all rooms: what a process took over ends late by this much at most.
+pub const OVERRIDES_LOOK_MIN: Duration = Duration::from_secs(1);
 /// Bans that are over, or of rooms that are deleted, that one look removes; it comes every [`OVERRIDES_LOOK`]. They hold no
 /// longer than they should all the same.
 pub const BANS_REMOVED_PER_LOOK: usize = 1_000;
