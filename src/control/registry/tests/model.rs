@@ -68,6 +68,13 @@ impl Model {
         self.0.borrow().counted
     }
 
+    /// Ready once no write is on its way that happens later, whose caller has given it up.
+    pub(super) async fn quiet(&self) {
+        while !self.0.borrow().late.is_empty() {
+            yield_now().await;
+        }
+    }
+
     /// Late writes happen after this time.
     pub(super) fn set_late(&self, late: Duration) {
         self.0.borrow_mut().later = Some(late);
