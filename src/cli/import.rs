@@ -45,7 +45,7 @@ const NEVER_CARRIED: &str = "\
 Not carried, because it cannot be:
   chat tokens and viewers   applications call CreateChatToken here from now on; viewers connect with those tokens
   messages                  neither service keeps them; chat logs stay where they were delivered
-  IAM users and policies    `uproar keys create --allow ...` makes keys with rights; change endpoint and key in your applications
+  IAM users and policies    `uproar keys create --operation NAME --room ARN` makes keys with rights; change endpoint and key in your applications
   raised quotas             quotas.* in the configuration; the defaults are the service's own
 ";
 
@@ -74,6 +74,7 @@ impl IvsCommand {
             })?,
             region,
             credentials: credentials()?,
+            on_trouble: Box::new(|trouble| logging::print(&format!("uproar: {trouble}\n"))),
         });
         let source = source.map_err(|error| Failure::Run(error.to_string()))?;
         let data_dir = &placed.data_dir;

@@ -37,7 +37,6 @@ use self::failure::{EXIT_CODES, Failure};
 use self::output::show;
 use crate::config::{self, DevFlags, DevSettings, Flags, Mode, SAMPLE};
 use crate::logging;
-use crate::random;
 use crate::server::{self, ChosenIo, Ended};
 use crate::shard::frames;
 
@@ -298,10 +297,8 @@ fn check(file: PathBuf, strict: bool) -> Result<(), Failure> {
 }
 
 fn serve_dev(mut flags: Flags, dev: &DevFlags) -> Result<(), Failure> {
+    dev.check().map_err(Failure::Usage)?;
     dev.apply(&mut flags);
-    if let Some(seed) = dev.seed {
-        random::repeat_ids(seed);
-    }
     if let Some(count) = dev.frames {
         frames::keep(usize::try_from(count).unwrap_or(usize::MAX));
     }

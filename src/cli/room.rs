@@ -142,9 +142,6 @@ impl RoomCommand {
 
 impl ListCommand {
     fn run(&self) -> Result<(), Failure> {
-        if !self.json {
-            print(&heading())?;
-        }
         let is_page = self.all || self.name.is_some();
         let mut wanted = RoomsOrder {
             by: (!is_page).then_some(self.by),
@@ -153,8 +150,11 @@ impl ListCommand {
             name: self.name.clone(),
             text: None,
         };
+        let mut head = if self.json { String::new() } else { heading() };
         loop {
             let told = order(&self.place, &Order::Rooms(wanted.clone()))?;
+            // Behind the first answer, so that a refusal stands alone.
+            print(&std::mem::take(&mut head))?;
             let rooms = told["rooms"].as_array().into_iter().flatten();
             let line = |room: &Value| {
                 if self.json {

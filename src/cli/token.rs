@@ -1,6 +1,7 @@
 //! `uproar token`: tokens sealed offline with the server's key file.
 
 use std::io::{self, BufRead, BufWriter, Write};
+use std::path::Path;
 use std::time::Duration;
 
 use clap::Subcommand;
@@ -8,21 +9,24 @@ use clap::Subcommand;
 use super::cluster::shared_keys;
 use super::failure::Failure;
 use super::output::{printable, show};
-use super::place::Place;
+use super::place::{Place, Placed};
 use crate::clock;
-use crate::server::{load_keyring, nonce, rotate_keyring};
+use crate::control::record::{BanRecord, Record, RoomRecord};
+use crate::control::store::{backup, path_in};
+use crate::server::{StartError, load_keyring, nonce, rotate_keyring};
 use uproar_proto::base::clock::UnixTime;
-use uproar_proto::base::id::RoomId;
+use uproar_proto::base::id::{BanId, RoomId};
 use uproar_proto::base::limits::{
     ATTRIBUTES_BYTES_MAX, SESSION_MINUTES_DEFAULT, SESSION_MINUTES_MAX, USER_ID_CHARS_MAX,
 };
-use uproar_proto::token::{Capability, TokenRequest, mint};
+use uproar_proto::extension::bans::BanMode;
+use uproar_proto::token::{Capability, Keyring, TokenRequest, mint};
 
 #[derive(Debug, Subcommand)]
 pub(super) enum TokenCommand {
     /// Print one token a line
     Create(Create),
-    /// Say what a token says, and whether it is good; exit 1 if it is not. Whether it was used, the server alone knows
+    /// Say what a token says, whether it is good, its room exists and its user is not banned; exit 1 if not. Whether it was used, the server alone knows
     Check(Check),
     /// Seal tokens with a new key from now on; tokens already made stay good
     RotateKey(RotateKey),
@@ -81,9 +85,11 @@ pub(super) fn run(command: &TokenCommand) -> Result<(), Failure> {
         TokenCommand::Check(check) => check.run(),
         TokenCommand::RotateKey(rotate) => {
             let placed = rotate.place.existing()?;
-            match shared_keys::of(&placed)? {
-                Some(cluster) => shared_keys::rotate(cluster)?,
-                None => rotate_keyring(&placed.data_dir, clock::unix_now(), ROTATION_LEAD)?,
+            if let Some(cluster) = shared_keys::of(&placed)? {
+                shared_keys::rotate(cluster)?;
+            } else {
+                keyring(&placed.data_dir)?;
+                rotate_keyring(&placed.data_dir, clock::unix_now(), ROTATION_LEAD)?;
             }
             show("a new key seals tokens from now on; the old one opens them for 24 h more\n");
             Ok(())
@@ -93,7 +99,7 @@ pub(super) fn run(command: &TokenCommand) -> Result<(), Failure> {
 
 fn print(create: &Create) -> Result<(), Failure> {
     let placed = create.place.existing()?;
-    let keyring = load_keyring(&placed.data_dir)?;
+    let keyring = keyring(&placed.data_dir)?;
     let mut request = create.request(placed.token_life)?;
     let now = clock::unix_now();
     let mut out = BufWriter::new(io::stdout().lock());
@@ -121,7 +127,7 @@ fn print(create: &Create) -> Result<(), Failure> {
 impl Check {
     fn run(&self) -> Result<(), Failure> {
         let placed = self.place.existing()?;
-        let keyring = load_keyring(&placed.data_dir)?;
+        let keyring = keyring(&placed.data_dir)?;
         let token = match &*self.token {
             "-" => {
                 let mut line = String::new();
@@ -156,11 +162,66 @@ impl Check {
             opened.expires().rfc3339(),
             opened.session_end().rfc3339(),
         ));
-        match keyring.open(token, &mut Vec::new(), clock::unix_now()) {
-            Ok(_) => Ok(()),
-            Err(error) => Err(Failure::Run(error.to_string())),
+        if let Err(error) = keyring.open(token, &mut Vec::new(), clock::unix_now()) {
+            return Err(Failure::Run(error.to_string()));
         }
+        admits(&placed, opened.room(), opened.user_id())
     }
+}
+
+/// Whether a server lets the user of a genuine token in, as far as its database tells: it is read as it is, and nothing is asked
+/// of the server. Says what stays unknown.
+fn admits(placed: &Placed, room: RoomId, user: &str) -> Result<(), Failure> {
+    let bans = [BanId::of(Some(room), user), BanId::of(None, user)];
+    let ban_rows = bans.map(|ban| (BanRecord::TABLE, ban.to_string()));
+    let room_row = (RoomRecord::TABLE, room.to_string());
+    let database = path_in(&placed.data_dir);
+    let read = |wanted: &[_]| backup::read_some(&database, wanted);
+    let found = read(&[room_row]).and_then(|rooms| Ok((rooms, read(&ban_rows)?)));
+    let (rooms, bans) = match found {
+        Ok(found) => found,
+        Err(error) => {
+            show(&format!(
+                "not known    whether the room exists, the user is banned, and the token was used: {error}\n"
+            ));
+            return Ok(());
+        }
+    };
+    show("not known    whether the token was used: the server's log says so\n");
+    if rooms.is_empty() {
+        let text = format!(
+            "the room {room} does not exist here: it was deleted, or the token is for another server"
+        );
+        return Err(Failure::Run(text));
+    }
+    let now_ms = clock::unix_now().millis();
+    let is_barred = |row: &Vec<u8>| {
+        let ban = serde_json::from_slice::<BanRecord>(row).ok();
+        ban.is_some_and(|ban| {
+            ban.mode() == BanMode::Ban && ban.until_ms.is_none_or(|until_ms| until_ms > now_ms)
+        })
+    };
+    if bans.iter().any(is_barred) {
+        let text = "the user is banned; a server with [extensions] refuses the token until the ban ends or is lifted";
+        return Err(Failure::Run(text.to_owned()));
+    }
+    Ok(())
+}
+
+/// The keys of a data directory.
+fn keyring(data_dir: &Path) -> Result<Keyring, Failure> {
+    load_keyring(data_dir).map_err(|error| {
+        if let StartError::Directory { path, cause } = &error
+            && cause.kind() == io::ErrorKind::NotFound
+        {
+            return Failure::Run(format!(
+                "{} is not there: no server has started in this data directory yet, and the first start makes it; or --data-dir \
+                 names another directory than the server's",
+                path.display()
+            ));
+        }
+        Failure::Start(error)
+    })
 }
 
 impl Create {

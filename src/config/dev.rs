@@ -4,7 +4,7 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 
 use super::flags::Flags;
-use super::mode::Mode;
+use super::mode::{DEV_ROOM, DEV_ROOM_ID, Mode};
 use uproar_proto::base::id::RoomId;
 use uproar_proto::base::limits::EMULATOR_FRAMES_MAX;
 
@@ -23,10 +23,10 @@ pub struct DevFlags {
     /// Write a JSON file once the server is ready: addresses, key, rooms, process id; removed at the end
     #[arg(long, value_name = "FILE")]
     pub ready_file: Option<PathBuf>,
-    /// One more ready room, with an id of twelve letters and digits; can be repeated
+    /// One more ready room, with an id of twelve letters and digits; can be repeated; lobby=ID gives the lobby that id
     #[arg(long = "room", value_name = "NAME=ID", value_parser = ReadyRoom::parse)]
     pub rooms: Vec<ReadyRoom>,
-    /// Ids of rooms, configurations and messages repeat: the same calls in the same order get the same ids
+    /// Ids of rooms, configurations and messages repeat: in a new data directory the same calls in the same order get the same ids
     #[arg(long, value_name = "NUMBER")]
     pub seed: Option<u64>,
     /// Keep the last frames of all rooms, for GET /emulator/frames
@@ -49,8 +49,10 @@ pub struct ReadyRoom {
 /// What `dev` makes ready beside the server.
 #[derive(Debug, Clone, Default)]
 pub struct DevSettings {
-    /// Rooms beside the lobby.
+    /// Rooms beside the lobby, or the lobby with another id.
     pub rooms: Vec<ReadyRoom>,
+    /// Makes ids repeat.
+    pub seed: Option<u64>,
     /// The file that says that the server is ready, and how it is reached.
     pub ready_file: Option<PathBuf>,
 }
@@ -78,12 +80,64 @@ impl DevFlags {
         }
     }
 
+    /// Refuses rooms of which two share a name or an id.
+    ///
+    /// # Errors
+    ///
+    /// A text that names both.
+    pub fn check(&self) -> Result<(), String> {
+        let rooms = with_lobby(&self.rooms);
+        for (number, room) in rooms.iter().enumerate() {
+            let mut before = rooms.iter().take(number);
+            if let Some(other) = before.find(|other| other.name == room.name) {
+                return Err(format!(
+                    "--room {room} and --room {other}: one name with two ids; give each room a name of its own"
+                ));
+            }
+            let mut before = rooms.iter().take(number);
+            if let Some(other) = before.find(|other| other.id == room.id) {
+                return Err(format!(
+                    "--room {room} and --room {other}: one id for two names; give each room an id of its own (the lobby has \
+                     {DEV_ROOM_ID}, unless --room {DEV_ROOM}=ID gives it another)"
+                ));
+            }
+        }
+        Ok(())
+    }
+
     /// What is made ready.
     pub fn settings(&self) -> DevSettings {
         DevSettings {
             rooms: self.rooms.clone(),
+            seed: self.seed,
             ready_file: self.ready_file.clone(),
         }
+    }
+}
+
+impl DevSettings {
+    /// Every room that is there at the start, the lobby first.
+    pub fn ready_rooms(&self) -> Vec<ReadyRoom> {
+        with_lobby(&self.rooms)
+    }
+}
+
+/// The rooms with the lobby before them: with the id that one of them gives it, or its own.
+fn with_lobby(rooms: &[ReadyRoom]) -> Vec<ReadyRoom> {
+    let own = || ReadyRoom {
+        name: DEV_ROOM.to_owned(),
+        id: RoomId::parse(DEV_ROOM_ID).expect("twelve letters and digits"),
+    };
+    let mut rooms = rooms.to_vec();
+    let given = rooms.iter().position(|room| room.name == DEV_ROOM);
+    let lobby = given.map_or_else(own, |given| rooms.remove(given));
+    rooms.insert(0, lobby);
+    rooms
+}
+
+impl std::fmt::Display for ReadyRoom {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}={}", self.name, self.id)
     }
 }
 
@@ -110,6 +164,59 @@ impl ReadyRoom {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// Goal: rooms that would share a name or an id are refused with both; the lobby may be given an id, once.
+    #[test]
+    fn rooms_do_not_share_names_or_ids() {
+        let check = |rooms: &[&str]| {
+            let rooms = rooms.iter().map(|room| ReadyRoom::parse(room));
+            let rooms = rooms.collect::<Result<_, _>>().expect("valid");
+            let flags = DevFlags {
+                rooms,
+                ..DevFlags::default()
+            };
+            flags.check().map(|()| flags.settings().ready_rooms())
+        };
+        for (rooms, named) in [
+            (
+                ["a=aaaaaaaaaaaa", "b=aaaaaaaaaaaa"],
+                ["--room a=aaaaaaaaaaaa", "--room b=aaaaaaaaaaaa"],
+            ),
+            (
+                ["a=aaaaaaaaaaaa", "a=bbbbbbbbbbbb"],
+                ["--room a=aaaaaaaaaaaa", "--room a=bbbbbbbbbbbb"],
+            ),
+            (
+                ["a=aaaaaaaaaaaa", "b=lobby0000000"],
+                ["--room b=lobby0000000", "--room lobby=lobby0000000"],
+            ),
+            (
+                ["lobby=aaaaaaaaaaaa", "lobby=bbbbbbbbbbbb"],
+                ["--room lobby=aaaaaaaaaaaa", "--room lobby=bbbbbbbbbbbb"],
+            ),
+        ] {
+            let refused = check(&rooms).expect_err("shared");
+            assert!(
+                named.iter().all(|named| refused.contains(named)),
+                "{refused}"
+            );
+        }
+        let names = |rooms: Result<Vec<ReadyRoom>, String>| -> Vec<String> {
+            rooms
+                .expect("valid")
+                .iter()
+                .map(ReadyRoom::to_string)
+                .collect()
+        };
+        assert_eq!(
+            names(check(&["a=aaaaaaaaaaaa"])),
+            ["lobby=lobby0000000", "a=aaaaaaaaaaaa"]
+        );
+        assert_eq!(
+            names(check(&["b=lobby0000000", "lobby=aaaaaaaaaaaa"])),
+            ["lobby=aaaaaaaaaaaa", "b=lobby0000000"]
+        );
+    }
 
     /// Goal: a room is a name and an id; the error says which part is wrong, and shows one that is right.
     #[test]

@@ -34,6 +34,12 @@ pub struct Endpoint {
     authority: String,
 }
 
+impl std::fmt::Display for Endpoint {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}://{}", self.scheme, self.authority)
+    }
+}
+
 impl Endpoint {
     /// `None` unless the text is `http://` or `https://`, a host and an optional port, nothing
     /// else.

@@ -152,15 +152,14 @@ impl Fault {
 
     /// The reason in words, for the log.
     pub fn reason(&self) -> String {
-        let body = self.body();
-        let message = body["message"].as_str().unwrap_or_default();
         let Self::Fields(fields) = self else {
-            return message.to_owned();
+            let body = self.body();
+            return body["message"].as_str().unwrap_or_default().to_owned();
         };
         let fields = fields
             .iter()
             .map(|field| format!("{} {}", field.name, field.message));
-        format!("{message}: {}", fields.collect::<Vec<_>>().join("; "))
+        fields.collect::<Vec<_>>().join("; ")
     }
 
     /// The answer's body. `resourceType` has one value in the API, for any resource.

@@ -72,6 +72,7 @@ enum Keep {
 
 const IN_USE: &str = "The logging configuration is in use: a room names it";
 const IN_PROGRESS: &str = "Another change of the logging configuration is in progress; retry later";
+const ID_TAKEN: &str = "There is a resource with this id already";
 const BEING_DELETED: &str = "The logging configuration is being deleted";
 
 /// A record that the registry caches.
@@ -309,6 +310,10 @@ impl Registry {
     }
 
     /// Stores a new record, unless there are `count_max` of its kind.
+    ///
+    /// # Errors
+    ///
+    /// `ConflictException` if one with its id is there, which stays as it is.
     pub async fn insert<R: Cached>(&self, record: R, count_max: usize) -> Result<(), Fault> {
         let cache = R::cache(self);
         let full = Fault::Quota {
@@ -318,6 +323,10 @@ impl Registry {
         match &self.keep {
             Keep::Alone => {
                 let _reservation = cache.reserve(count_max).ok_or(full)?;
+                let _one_at_a_time = cache.changing(record.id()).await;
+                if cache.contains(record.id()) {
+                    return Err(Fault::conflict(&record.header().id, ID_TAKEN));
+                }
                 self.put(record).await
             }
             Keep::Cluster(replica) => {

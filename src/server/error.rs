@@ -33,6 +33,16 @@ pub(crate) enum StartError {
         /// The cause.
         cause: io::Error,
     },
+    /// The ready file is another server's.
+    #[error(
+        "--ready-file {path} is that of another server, process {holder}, which still runs: name another file, or stop that one"
+    )]
+    ReadyFileInUse {
+        /// Its path.
+        path: PathBuf,
+        /// The other server's process.
+        holder: u32,
+    },
     /// The database is not a copy of the configured cluster.
     #[error("data directory {data_dir}: {cause}")]
     Copy {
@@ -178,6 +188,7 @@ impl StartError {
             | Self::Cluster(_)
             | Self::Task { .. }
             | Self::ReadyFile { .. }
+            | Self::ReadyFileInUse { .. }
             | Self::Runtime(_) => 1,
         }
     }

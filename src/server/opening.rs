@@ -12,12 +12,11 @@ use super::ready_file::{ReadyFile, reachable};
 use super::upgrade::Follower;
 use super::vitals::Opened;
 use super::{ChosenIo, Ready, StartError, demo};
-use crate::config::{DEV_ROOM, DEV_ROOM_ID, ReadyRoom};
+use crate::config::{DEV_ROOM_ID, ReadyRoom};
 use crate::control::Control;
 use crate::control::review::Reviews;
 use crate::shard::estate::Unfinished;
 use crate::shard::gateway::Gateway;
-use uproar_proto::base::id::RoomId;
 
 /// What lets viewers in.
 pub(super) struct Doors {
@@ -28,7 +27,7 @@ pub(super) struct Doors {
     pub(super) gateway: Gateway,
     pub(super) addresses: Addresses,
     pub(super) opened: oneshot::Sender<Opened>,
-    /// Rooms of `uproar dev` beside the lobby.
+    /// Rooms of `uproar dev`, the lobby first.
     pub(super) ready_rooms: Vec<ReadyRoom>,
     pub(super) ready_file: Option<ReadyFile>,
 }
@@ -114,19 +113,24 @@ impl Addresses {
 async fn ready_rooms(
     (control, gateway): (&Rc<Control>, &Gateway),
     pages: &demo::Demo,
-    further: &[ReadyRoom],
+    ready: &[ReadyRoom],
     addresses: &Addresses,
 ) -> Result<Vec<(String, String)>, StartError> {
     let failed = |fault| StartError::Room(format!("{fault:?}"));
-    let id = RoomId::parse(DEV_ROOM_ID).expect("twelve letters and digits");
-    let lobby = control.ready_room(id, DEV_ROOM).await.map_err(failed)?;
-    let messaging = (addresses.messaging, addresses.messaging_tls);
-    let listeners = (messaging, reachable(addresses.control));
-    pages.open(&lobby, listeners, (control, gateway))?;
-    let mut rooms = vec![(DEV_ROOM.to_owned(), lobby)];
-    for ReadyRoom { name, id } in further {
-        let arn = control.room_with_id(*id, name).await.map_err(failed)?;
-        rooms.push((name.clone(), arn));
+    let mut rooms = Vec::new();
+    for (number, ReadyRoom { name, id }) in ready.iter().enumerate() {
+        // A kept data directory may have a lobby of another id, which stays the lobby unless it is given one.
+        let arn = if number == 0 && id.as_str() == DEV_ROOM_ID {
+            control.ready_room(*id, name).await
+        } else {
+            control.room_with_id(*id, name).await
+        };
+        rooms.push((name.clone(), arn.map_err(failed)?));
+    }
+    if let Some((_, lobby)) = rooms.first() {
+        let messaging = (addresses.messaging, addresses.messaging_tls);
+        let listeners = (messaging, reachable(addresses.control));
+        pages.open(lobby, listeners, (control, gateway))?;
     }
     Ok(rooms)
 }

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
+use super::admin::is_served;
 use super::{Ready, StartError};
 use crate::config::{DEV_CERTIFICATE, DEV_KEY_ID, DEV_SECRET, Settings};
 use crate::control::arn::Account;
@@ -57,6 +58,10 @@ pub(super) struct ReadyFile {
 impl ReadyFile {
     /// The file that the settings ask for. A file of a server before this one is removed, unless that server hands over
     /// to this one: nobody must take it for ours.
+    ///
+    /// # Errors
+    ///
+    /// It cannot be removed, or is that of a server that still runs.
     pub(super) fn prepare(
         settings: &Settings,
         takes_over: bool,
@@ -65,14 +70,22 @@ impl ReadyFile {
             return Ok(None);
         };
         let path = std::path::absolute(path).unwrap_or_else(|_| path.clone());
+        let data_dir =
+            std::path::absolute(&settings.data_dir).unwrap_or_else(|_| settings.data_dir.clone());
+        // Whoever wrote it from this directory has ended: this process has its lock.
+        if let Some(other) = read(&path).filter(|other| !takes_over && other.data_dir != data_dir)
+            && is_served(&other.data_dir)
+        {
+            let holder = other.pid;
+            return Err(StartError::ReadyFileInUse { path, holder });
+        }
         match fs::metadata(&path) {
             Ok(_) if !takes_over => durable::remove(&path).map_err(|cause| fail(&path, cause))?,
             _ => {}
         }
         Ok(Some(Self {
             account: settings.account.clone(),
-            data_dir: std::path::absolute(&settings.data_dir)
-                .unwrap_or_else(|_| settings.data_dir.clone()),
+            data_dir,
             path,
         }))
     }

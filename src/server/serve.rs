@@ -149,7 +149,7 @@ impl Serving {
     ) -> Result<Ended, StartError> {
         let (shards, listener, mut signals) = (opening.shards, opening.listener, opening.signals);
         let succession = self.succession(&archive);
-        let (ready_rooms, ready_file) = (self.settings.dev.rooms.clone(), self.ready_file.take());
+        let (ready_rooms, ready_file) = (self.settings.dev.ready_rooms(), self.ready_file.take());
         let (supervisor, clock) = (self.supervisor.clone(), self.clock);
         let data_dir = self.settings.data_dir.clone();
         let of_cluster = node::of(cluster.as_ref(), &self.settings, clock);

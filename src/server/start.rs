@@ -15,7 +15,8 @@ use super::serve::{ControlListener, Serving, Threads};
 use super::tickets::Tickets;
 use super::upgrade::{self, Handed, Journals};
 use super::{
-    ChosenIo, Process, Ready, StartError, audit, demo, load_keyring, node, preflight, registry, tls,
+    ChosenIo, Process, Ready, StartError, audit, demo, emulator, load_keyring, node, preflight,
+    registry, tls,
 };
 use crate::clock::Clock;
 use crate::cluster::bucket::BucketEnd;
@@ -90,6 +91,8 @@ fn start(
         None => journal::open_all(&path, &settings.shard, clock.now()),
     };
     let journals = journals.map_err(|cause| StartError::Directory { path, cause })?;
+    // Before the first id is drawn, and after what often fails.
+    emulator::repeat_ids(&settings)?;
     let of_shards = (journals, shown, clock, stands_by);
     let threads = start_threads(
         (&settings, io.kind),

@@ -1,6 +1,6 @@
 //! The other side of an import: its lists and rooms, by signed calls within its rates.
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::time::Duration;
 
 use hyper::Method;
@@ -27,7 +27,6 @@ const POLICY: Policy = Policy {
 };
 
 /// Where an import reads.
-#[derive(Debug)]
 pub struct SourceSettings {
     /// As in `https://ivschat.us-west-2.amazonaws.com`.
     pub endpoint: Endpoint,
@@ -35,6 +34,8 @@ pub struct SourceSettings {
     pub region: String,
     /// Whose calls these are.
     pub credentials: Credentials,
+    /// Hears why a call is made again, each reason when it is new: people would see nothing for minutes.
+    pub on_trouble: Box<dyn Fn(&str)>,
 }
 
 /// Why the other side's records are not known.
@@ -66,9 +67,11 @@ pub enum SourceError {
 }
 
 /// Reads one account's records in one region.
-#[derive(Debug)]
 pub struct Source {
     endpoint: Endpoint,
+    on_trouble: Box<dyn Fn(&str)>,
+    // The last reason that it heard.
+    trouble: RefCell<String>,
     client: AwsClient,
     // When the next call of each operation may be made.
     next: [Cell<Option<Instant>>; Operation::ALL.len()],
@@ -85,10 +88,13 @@ impl Source {
             endpoint,
             region,
             credentials,
+            on_trouble,
         } = settings;
         let client = AwsClient::new(POLICY, credentials, region, endpoint.is_secure());
         Ok(Self {
             endpoint,
+            on_trouble,
+            trouble: RefCell::default(),
             client: client.map_err(SourceError::Certificates)?,
             next: std::array::from_fn(|_| Cell::default()),
         })
@@ -121,6 +127,7 @@ impl Source {
         let mut reason = String::new();
         for tried in 0..IMPORT_TRIES_MAX {
             if tried > 0 {
+                self.tell(name, &reason);
                 let pause = Duration::from_millis(250) * 2_u32.saturating_pow(tried - 1);
                 tokio::time::sleep(pause.min(IMPORT_PAUSE_MAX)).await;
             }
@@ -152,6 +159,16 @@ impl Source {
             operation: name,
             reason,
         })
+    }
+
+    fn tell(&self, operation: &str, reason: &str) {
+        if *self.trouble.borrow() != reason {
+            self.trouble.replace(reason.to_owned());
+            (self.on_trouble)(&format!(
+                "{operation} at {}: {reason}; trying again, up to {IMPORT_TRIES_MAX} times",
+                self.endpoint
+            ));
+        }
     }
 
     /// Waits until the service's own rate lets the operation be called again.

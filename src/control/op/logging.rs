@@ -13,7 +13,6 @@ use crate::control::input::Input;
 use crate::control::input::pattern::{BUCKET, LOG_GROUP, STREAM};
 use crate::control::record::{Destination, LoggingRecord, LoggingState, Record};
 use crate::control::state::Control;
-use uproar_proto::base::id::LoggingId;
 use uproar_proto::base::limits::LOGGING_CONFIGURATIONS_MAX;
 
 const DESTINATION: &str = "destinationConfiguration";
@@ -24,7 +23,7 @@ pub(super) async fn create(control: &Control, call: Authorized) -> Result<Answer
     let tags = tags::read(&mut input);
     let destination = destination(&mut input);
     let destination = input.finish_with(DESTINATION, destination)?;
-    let mut header = new_header::<LoggingId>(control)?;
+    let mut header = new_header::<LoggingRecord>(control)?;
     header.name = name;
     header.tags = tags.unwrap_or_default();
     let record = LoggingRecord {

@@ -61,8 +61,14 @@ pub(super) async fn find_or_wait<R: Cached>(
 }
 
 /// A header with a new id and the current time.
-pub(super) fn new_header<I: ResourceId>(control: &Control) -> Result<ResourceHeader, Fault> {
-    let id = I::from_random(random_id()?);
+pub(super) fn new_header<R: Cached>(control: &Control) -> Result<ResourceHeader, Fault> {
+    // Ids that repeat (`dev --seed`) come to those of a kept data directory, at most once each.
+    let id = loop {
+        let id = R::Id::from_random(random_id()?);
+        if !R::cache(&control.registry).contains(id) {
+            break id;
+        }
+    };
     Ok(ResourceHeader::new(id, now_ms(control)))
 }
 

@@ -10,7 +10,7 @@ use super::tags;
 use crate::control::fault::Fault;
 use crate::control::input::Input;
 use crate::control::input::pattern::{FALLBACK_RESULT, LAMBDA_ARN, LOGGING_ARN};
-use crate::control::record::{Handler, Record, RoomRecord};
+use crate::control::record::{Handler, Record, ResourceHeader, RoomRecord};
 use crate::control::registry::Attaching;
 use crate::control::state::Control;
 use crate::shard::command::Refused;
@@ -106,7 +106,8 @@ pub(super) async fn create(control: &Control, call: Authorized) -> Result<Answer
     let tags = tags::read_for_room(control, &mut input);
     input.finish()?;
     let now_ms = now_ms(control);
-    let room = keep_new(control, wanted, |room| {
+    let header = new_header::<RoomRecord>(control)?;
+    let room = keep_new(control, wanted, header, |room| {
         room.tag_new(now_ms, tags.unwrap_or_default());
     });
     Ok((200, Some(full(control, &room.await?))))
@@ -122,16 +123,19 @@ pub(in crate::control) async fn create_ready(
         name: Some(name.to_owned()),
         ..Wanted::default()
     };
-    let room = keep_new(control, named, |room| room.header.id = id.to_string()).await?;
+    // No id is drawn: a reset, after which these rooms are there, brings the same next ids as a start.
+    let header = ResourceHeader::new(id, now_ms(control));
+    let room = keep_new(control, named, header, |_room| {}).await?;
     Ok(control.settings.account.arn(room.id()))
 }
 
 async fn keep_new(
     control: &Control,
     wanted: Wanted,
+    header: ResourceHeader,
     fill: impl FnOnce(&mut RoomRecord),
 ) -> Result<RoomRecord, Fault> {
-    let mut room = RoomRecord::new(new_header::<RoomId>(control)?);
+    let mut room = RoomRecord::new(header);
     let attaching = wanted.attach(control).await?;
     wanted.apply(&mut room);
     fill(&mut room);

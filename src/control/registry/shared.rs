@@ -8,7 +8,7 @@ use bytes::Bytes;
 use tokio::time::sleep;
 
 use super::replica::{Conflict, RETRY, Replica};
-use super::{Cached, Registry, key};
+use super::{Cached, ID_TAKEN, Registry, key};
 use crate::cluster::bucket::{BucketWrite, Expected, Inspected, Revision};
 use crate::control::fault::Fault;
 use crate::control::record::{LoggingRecord, LoggingState, Record, RoomRecord};
@@ -30,10 +30,9 @@ impl Registry {
         let key = key::of_record(record.id());
         let arrival = replica.expect(&key);
         let created = replica.in_time(create(replica, &key, encode(&record)));
-        let revision = created.await?.map_err(|Conflict { .. }| {
-            let why = "There is a resource with this id already";
-            Fault::conflict(&record.header().id, why)
-        })?;
+        let revision = created
+            .await?
+            .map_err(|Conflict { .. }| Fault::conflict(&record.header().id, ID_TAKEN))?;
         replica.in_time(replica.settled(revision)).await?;
         if arrival.count().is_some_and(|count| count > count_max) {
             let back = remove_at(&key, revision);

@@ -8,6 +8,7 @@ use std::cell::Cell;
 use std::rc::Rc;
 
 use super::*;
+use crate::control::fault::Fault;
 use crate::control::record::{Destination, ExtensionRecord, ResourceHeader};
 use crate::control::store::Table;
 use model::{Faults, Model};
@@ -413,6 +414,33 @@ fn a_bucket_that_went_back_is_not_followed() {
             node.current().await;
         }
         same_everywhere(&model, &[back, stays]).await;
+    });
+}
+
+/// Goal: a new record never takes the place of one with its id. Method: two creations of one id at once, and a third.
+#[test]
+fn a_creation_replaces_nothing() {
+    run(async {
+        let registry = Registry::load(nodes::store(&Node::directory())).expect("loads");
+        let named = |name: &str| {
+            let mut record = room(1);
+            record.header.name = Some(name.to_owned());
+            record
+        };
+        let (first, second) = tokio::join!(
+            registry.insert(named("first"), 10),
+            registry.insert(named("second"), 10)
+        );
+        let third = registry.insert(named("third"), 10).await;
+        first.expect("creates");
+        for refused in [second, third] {
+            assert!(
+                matches!(refused, Err(Fault::Conflict { .. })),
+                "{refused:?}"
+            );
+        }
+        let there = registry.rooms.get(RoomId::from_random(1)).expect("created");
+        assert_eq!(there.header.name.as_deref(), Some("first"));
     });
 }
 

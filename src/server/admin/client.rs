@@ -198,22 +198,25 @@ pub(in crate::server) fn refusal_in(text: &str) -> Option<String> {
 /// Why nobody listens.
 fn unreachable(data_dir: &Path) -> AskError {
     let data_dir = data_dir.to_owned();
-    let lock = data_dir.join("lock");
+    if !is_served(&data_dir) {
+        return AskError::NoServer(data_dir);
+    }
+    let holder = fs::read_to_string(data_dir.join("lock")).ok();
+    let holder = holder.and_then(|holder| holder.trim().parse().ok());
+    AskError::NoSocket { data_dir, holder }
+}
+
+/// Whether a server holds the data directory.
+pub(in crate::server) fn is_served(data_dir: &Path) -> bool {
     // Asking the kernel for the lock would take it, and stop a server that starts at this instant.
-    let held = fs::metadata(&lock)
+    let held = fs::metadata(data_dir.join("lock"))
         .ok()
         .zip(fs::read_to_string("/proc/locks").ok());
-    let is_held = held.is_some_and(|(lock, all)| {
+    held.is_some_and(|(lock, all)| {
         let inode = format!(":{} ", lock.ino());
         let mut locks = all.lines();
         locks.any(|line| line.contains(" FLOCK ") && line.contains(&inode))
-    });
-    if !is_held {
-        return AskError::NoServer(data_dir);
-    }
-    let holder = fs::read_to_string(lock).ok();
-    let holder = holder.and_then(|holder| holder.trim().parse().ok());
-    AskError::NoSocket { data_dir, holder }
+    })
 }
 
 fn process(holder: Option<u32>) -> String {

@@ -11,7 +11,7 @@ mod rooms;
 mod socket;
 
 pub(crate) use client::{AskError, ask, ask_to_join, ask_within};
-pub(super) use client::{order_take_over, refusal_in};
+pub(super) use client::{is_served, order_take_over, refusal_in};
 pub(super) use listen::AdminSocket;
 pub(crate) use message::{DrainOrder, Health, Order, Refusal, RefusalCode};
 pub(super) use reply::Reply;

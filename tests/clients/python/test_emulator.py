@@ -8,7 +8,10 @@ import signal
 import socket
 import subprocess
 import time
+import urllib.request
 from pathlib import Path
+
+import pytest
 
 from emulator import Emulator, wait
 from paths import BINARY
@@ -107,6 +110,140 @@ def test_seeded_ids_repeat():
     (first, token), (second, other), (third, _) = ids("7"), ids("7"), ids("8")
     assert first == second and not set(first) & set(third)
     assert token != other
+
+
+def rooms(server: Emulator) -> dict[str, str]:
+    """Ids by names."""
+    return {room["arn"][-12:]: room["name"] for room in server.api.list_rooms(maxResults=50)["rooms"]}
+
+
+def make(server: Emulator, *names: str) -> list[str]:
+    return [server.api.create_room(name=name)["arn"] for name in names]
+
+
+def said(viewer, *texts: str) -> list[str]:
+    """The ids of messages that a viewer says."""
+    ids = []
+    for text in texts:
+        viewer.send(json.dumps({"Action": "SEND_MESSAGE", "RequestId": text, "Content": text}))
+        while (frame := json.loads(viewer.recv(60))).get("RequestId") != text:
+            pass
+        ids.append(frame["Id"])
+    return ids
+
+
+@pytest.mark.parametrize("kept", ["all", "no count of starts"])
+def test_a_seeded_start_in_a_kept_data_directory_replaces_nothing(tmp_path, kept):
+    """Goal: what is there stays as it is, whatever ids repeat. Method: rooms and a logging configuration, then a second start with
+    the seed; in one case without the file that counts starts, so that the very same ids are drawn again."""
+    flags = ("--seed", "7", "--data-dir", str(tmp_path / "d"))
+    where = {"s3": {"bucketName": "bucket"}}
+    with Emulator(*flags) as server:
+        old = make(server, "old0", "old1")
+        logging = server.api.create_logging_configuration(destinationConfiguration=where)["arn"]
+        said_before = server.api.send_event(roomIdentifier=old[0], eventName="e")["id"]
+    if kept != "all":
+        (tmp_path / "d" / "seeded-starts").unlink()
+    with Emulator(*flags) as server:
+        new = make(server, "new0", "new1")
+        new_logging = server.api.create_logging_configuration(destinationConfiguration=where)["arn"]
+        assert sorted(rooms(server).values()) == ["lobby", "new0", "new1", "old0", "old1"]
+        assert not set(new) & set(old) and new_logging != logging
+        assert server.api.get_room(identifier=old[0])["name"] == "old0"
+        said_after = server.api.send_event(roomIdentifier=old[0], eventName="e")["id"]
+        assert (said_after != said_before) == (kept == "all")
+
+
+def test_a_count_of_starts_that_is_no_number_is_named(tmp_path):
+    (tmp_path / "seeded-starts").write_text("many")
+    command = [str(BINARY), "dev", "--free-ports", "--seed", "7", "--data-dir", str(tmp_path)]
+    refused = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    assert refused.returncode == 1 and "seeded-starts" in refused.stderr and "remove it" in refused.stderr, refused.stderr
+
+
+def test_seeded_ids_go_on_behind_an_upgrade():
+    """Goal: a process that takes over repeats no id of a message or a room, since clients drop messages that they know; but the
+    whole story repeats with the seed. Method: a viewer says something before and after the upgrade, twice."""
+    adopt_orphans()
+
+    def story() -> tuple[list[str], list[str]]:
+        server = Emulator("--seed", "7")
+        first = make(server, "a")
+        with server.viewer(server.token(first[0])) as viewer:
+            before = first + said(viewer, "1", "2", "3")
+            command = [str(BINARY), "upgrade", "--data-dir", server.facts["data_dir"]]
+            done = subprocess.run(command, capture_output=True, text=True, timeout=120)
+            assert done.returncode == 0, done.stderr + server.log()
+            after = said(viewer, *(str(number) for number in range(4, 24)))
+        after += make(server, *(f"b{number}" for number in range(8)))
+        assert len(rooms(server)) == 10
+        assert server.process.wait(60) == 0
+        successor = Successor(json.loads(wait("--ready-file", str(server.ready_file)).stdout)["pid"])
+        successor.send_signal(signal.SIGTERM)
+        assert successor.wait(60) == 0
+        return before, after
+
+    before, after = story()
+    assert len({*before, *after}) == len(before) + len(after)
+    assert (before, after) == story()
+
+
+@pytest.mark.parametrize("shards", ["1", "2"])
+def test_a_reset_brings_the_first_seeded_ids_again(shards):
+    """Goal: the same calls get the ids of a new server after every reset, also of rooms that tell of themselves."""
+
+    def ids(server: Emulator) -> list[str]:
+        room, told = (server.api.create_room(name=name, tags=tags)["arn"] for name, tags in [("x", {}), ("y", {"uproar:state": "on"})])
+        with server.viewer(server.token(room)) as viewer, server.viewer(server.token(told)) as of_told:
+            found = [room, told, *said(viewer, "1", "2"), *said(of_told, "3")]
+        return [*found, *make(server, "z")]
+
+    flags = ("--seed", "7", "--shards", shards, "--room", "hall=hall00000000")
+    with Emulator(*flags) as server:
+        first = ids(server)
+        again = []
+        for _ in range(3):
+            server.reset()
+            again.append(ids(server))
+        assert again == [first] * 3
+    with Emulator(*flags) as server:
+        assert ids(server) == first
+
+
+def test_rooms_that_share_a_name_or_an_id_are_refused():
+    """Goal: exit 2 with both values, before anything starts."""
+    for one, other in [("a=aaaaaaaaaaaa", "b=aaaaaaaaaaaa"), ("a=aaaaaaaaaaaa", "a=bbbbbbbbbbbb"), ("b=lobby0000000", "lobby=lobby0000000")]:
+        command = [str(BINARY), "dev", "--free-ports", "--room", one, *([] if other.startswith("lobby") else ["--room", other])]
+        refused = subprocess.run(command, capture_output=True, text=True, timeout=60)
+        assert refused.returncode == 2, refused
+        assert f"--room {one}" in refused.stderr and f"--room {other}" in refused.stderr, refused.stderr
+
+
+def test_the_lobby_takes_the_id_that_it_is_given(tmp_path):
+    """Goal: one lobby, the same in the ready file, the banner, on the demo page, in the API and after a reset."""
+    flags = ("--room", "lobby=hall00000000", "--room", "stage=stage0000000")
+    with Emulator(*flags, runtime=tmp_path) as server:
+        ready = {"lobby": arn("hall00000000"), "stage": arn("stage0000000")}
+        assert server.facts["rooms"] == ready
+        while "Ctrl-C" not in server.log():
+            time.sleep(0.01)
+        assert re.search(r"Lobby +(\S+)", server.log())[1] == ready["lobby"]
+        page = server.facts["messaging"].replace("ws", "http", 1)
+        with urllib.request.urlopen(f"{page}/demo/token?user=u", timeout=60) as answer:
+            assert json.load(answer)["room"] == ready["lobby"]
+        by_id = {"hall00000000": "lobby", "stage0000000": "stage"}
+        assert rooms(server) == by_id
+        assert server.reset() == {"rooms": ready}
+        assert rooms(server) == by_id
+
+
+def test_two_servers_do_not_share_a_ready_file(tmp_path):
+    """Goal: the second is refused with the first one's process, whose file stays; after its end, however that came, the file is free."""
+    with Emulator(runtime=tmp_path) as server:
+        command = [str(BINARY), "dev", "--free-ports", "--ready-file", str(server.ready_file)]
+        refused = subprocess.run(command, capture_output=True, text=True, timeout=60)
+        assert refused.returncode == 1 and str(server.process.pid) in refused.stderr, refused.stderr
+        assert json.loads(server.ready_file.read_text()) == server.facts
 
 
 def test_other_machines_only_by_a_flag_that_names_the_risk(tmp_path):

@@ -5,6 +5,8 @@ from __future__ import annotations
 
 import json
 import os
+import re
+import socket
 import subprocess
 import threading
 import time
@@ -218,3 +220,36 @@ def test_what_is_missing_is_named(tmp_path):
     assert nameless.returncode == 2 and "AWS_ACCESS_KEY_ID" in nameless.stderr
     wrong = run("127.0.0.1:1", tmp_path / "d")
     assert wrong.returncode == 2 and "--endpoint" in wrong.stderr
+
+
+def test_a_service_that_does_not_answer_is_named_at_once(tmp_path):
+    """Goal: nobody waits for minutes without a word. Method: the first line comes while the import still tries."""
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        endpoint = f"http://127.0.0.1:{silent.getsockname()[1]}"
+    command = [str(BINARY), "import", "ivs", "--endpoint", endpoint, "--data-dir", str(tmp_path / "d")]
+    keys = {"AWS_ACCESS_KEY_ID": ACCESS_KEY, "AWS_SECRET_ACCESS_KEY": SECRET_KEY}
+    importing = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env={**os.environ, **keys})
+    try:
+        told = importing.stderr.readline()
+        assert endpoint in told and "refused" in told and "trying again" in told, told
+        assert importing.poll() is None
+    finally:
+        importing.kill()
+        importing.communicate()
+
+
+def test_each_trouble_is_told_once(stub, tmp_path):
+    done = run(stub.url, tmp_path / "d", "--dry-run")
+    told = [line for line in done.stderr.splitlines() if "trying again" in line]
+    assert any("slow down" in line for line in told), done.stderr
+    assert all(one != other for one, other in zip(told, told[1:])) and len(told) < stub.calls.total() / 2
+
+
+def test_flags_that_the_report_names_exist(stub, tmp_path):
+    stub.troubled = False
+    done = run(stub.url, tmp_path / "d", "--dry-run")
+    named = re.findall(r"`uproar keys create ([^`]+)`", done.stdout)
+    assert named, done.stdout
+    help_ = subprocess.run([str(BINARY), "keys", "create", "--help"], capture_output=True, text=True).stdout
+    flags = re.findall(r"--[a-z-]+", " ".join(named))
+    assert flags and all(f"{flag} " in help_ for flag in flags), flags

@@ -239,3 +239,13 @@ def test_doctor_makes_the_directory_it_writes_to(tmp_path):
     done = uproar("doctor", "--connections", "90000000", "--write", target)
     assert done.returncode == 1, done.stderr
     assert (target / "90-uproar.conf").exists()
+
+
+def test_a_list_without_a_server_is_the_refusal_alone(tmp_path):
+    done = uproar("room", "list", "--data-dir", tmp_path)
+    assert done.returncode == 1 and done.stdout == "" and "no server serves" in done.stderr, done
+
+
+def test_a_wrong_field_is_named_once(server, room):
+    done = server.run("kick", room, "", "--data-dir", str(server.data_dir))
+    assert done.returncode == 1 and done.stderr.count("userId") == 1, done.stderr
