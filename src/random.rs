@@ -50,7 +50,7 @@ fn of_sequence(seed: u64, sequence: u64) -> fastrand::Rng {
         return first;
     }
     // Generators of near seeds are shifts of one another: both numbers are spread before they are mixed.
-    // Turned, so that they do not cancel out where they are the same.
+    // Rotated, so that they do not cancel out where they are the same.
     let spread = fastrand::Rng::with_seed(sequence).u64(..).rotate_left(1);
     fastrand::Rng::with_seed(first.u64(..) ^ spread)
 }

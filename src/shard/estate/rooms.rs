@@ -5,12 +5,14 @@
 
 mod memory;
 pub mod merge;
+mod viewers;
 mod waiting;
 
 use std::collections::{HashMap, HashSet};
 
 use bytes::Bytes;
 
+use self::viewers::ViewersEstate;
 use super::carried::SenderTag;
 use crate::shard::shard_room::remembering::Remembering;
 use uproar_proto::base::clock::{Shift, Tick, UnixTime};
@@ -22,6 +24,7 @@ use uproar_proto::chat::review::Rewrite;
 use uproar_proto::cluster::engine::LogsEstate;
 use uproar_proto::extension::recent::Note;
 use uproar_proto::extension::speech::Key;
+use uproar_proto::extension::viewers::Viewers;
 use uproar_proto::room::log::Batch;
 use uproar_proto::room::review::Fallback;
 use uproar_proto::room::stands::Stand;
@@ -53,12 +56,6 @@ const NOTED_USERS: u32 = 9;
 const NOTED_TEXTS: u32 = 10;
 /// Tallies and reactions (`uproar_proto::extension::Tallies::carry`).
 const TALLIES: u32 = 20;
-/// The most viewers at once, and when that was, in nanoseconds since 1970.
-const PEAK: u32 = 11;
-const PEAK_AT: u32 = 12;
-/// The number of viewers that members were told last, and how many have come since.
-const TOLD_VIEWERS: u32 = 21;
-const JOINED_SINCE: u32 = 22;
 /// Number of frames of the room so far.
 const FRAMES_SO_FAR: u32 = 31;
 /// A batch's numbers; repeated, oldest first. The newest ends at the log's head.
@@ -168,16 +165,9 @@ impl RoomWriter {
         self.0.number(LAST_SENT, last_sent.nanos());
     }
 
-    /// The most viewers at once.
-    pub(in crate::shard) fn peak(&mut self, peak: u32, at: UnixTime) {
-        self.0.number(PEAK, peak.into());
-        self.0.number(PEAK_AT, at.nanos());
-    }
-
-    /// The number of viewers that members were told last, and how many have come since.
-    pub(in crate::shard) fn told_viewers(&mut self, count: u64, joined: u64) {
-        self.0.number(TOLD_VIEWERS, count);
-        self.0.number(JOINED_SINCE, joined);
+    /// What is known of its viewers.
+    pub(in crate::shard) fn viewers(&mut self, viewers: &Viewers) {
+        viewers::write(&mut self.0, viewers);
     }
 
     /// What its chat modes remember: users, and texts.
@@ -363,10 +353,8 @@ pub(in crate::shard) struct RoomEstate {
     pub notes: [Vec<Note>; 2],
     /// Its tallies and reactions; empty: it has none.
     pub tallies: Bytes,
-    /// The most viewers at once, and when that was.
-    pub peak: Option<(u32, UnixTime)>,
-    /// The number of viewers that members were told last, and how many have come since.
-    pub told_viewers: Option<(u64, u64)>,
+    /// What is known of its viewers.
+    pub viewers: ViewersEstate,
     /// Number of its frames so far.
     pub frames: u64,
     /// What it remembers: numbers, when they were flushed, frames; and before which frame messages may be forgotten.
@@ -507,19 +495,12 @@ impl RoomEstate {
             behind.push(frames);
         }
         behind.reverse();
-        let peak = fields
-            .number(PEAK)?
-            .and_then(|peak| u32::try_from(peak).ok());
-        let peak_at = UnixTime::from_nanos(fields.number(PEAK_AT)?.unwrap_or(0));
-        let peak = peak.map(|peak| (peak, peak_at));
-        let told_viewers = fields.number(TOLD_VIEWERS)?;
         let noted = |number| read_notes(fields.get(number).unwrap_or_default(), shift);
         let room = Self {
             home,
             notes: [noted(NOTED_USERS), noted(NOTED_TEXTS)],
             tallies: piece(TALLIES),
-            peak,
-            told_viewers: told_viewers.zip(fields.number(JOINED_SINCE)?),
+            viewers: viewers::read(fields)?,
             frames: fields.number(FRAMES_SO_FAR)?.unwrap_or(0),
             remembered: (
                 memory::read(fields, bytes, shift),

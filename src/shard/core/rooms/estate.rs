@@ -95,13 +95,7 @@ impl Rooms {
                 home.room.inherit(Budget::inherited(used_until), last_sent);
                 let notes = part.notes.each_ref().map(|notes| notes.iter().copied());
                 home.inherit_modes(notes, &env.metrics);
-                if let Some((peak, at)) = part.peak {
-                    home.viewers.get_or_insert_default().inherit_peak(peak, at);
-                }
-                if let Some(told) = part.told_viewers {
-                    let viewers = home.viewers.get_or_insert_default();
-                    viewers.inherit_told(told, env.now.tick);
-                }
+                part.viewers.inherit(&mut home.viewers, env.now.tick);
                 home.inherit_memory(part, &env.settings.purge_event, &env.metrics);
                 for (message, until, rule) in &part.waiting {
                     inherit_waiting(home, message, *until, rule, env.id);
@@ -213,11 +207,7 @@ fn write_home(room: &mut RoomWriter, home: &HomeRoom) {
     );
     room.home(home.room.budget().used_until(), home.room.last_sent());
     if let Some(viewers) = &home.viewers {
-        let here = viewers.here();
-        room.peak(here.peak, here.peak_at);
-        if let Some((count, joined)) = viewers.told_and_joined() {
-            room.told_viewers(count, joined);
-        }
+        room.viewers(viewers);
     }
     room.remembering(home.frames, home.remembering.as_deref());
     if let Some(modes) = home.modes() {
