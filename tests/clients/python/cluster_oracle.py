@@ -11,6 +11,7 @@ import json
 from dataclasses import dataclass, field
 
 from cluster_viewers import Request, Stream
+from rawws import instant
 
 # Answers that mean "not known": the message may still be in the log, once.
 UNKNOWN = {500, 503}
@@ -33,7 +34,7 @@ class RoomLog:
         frame = json.loads(payload)
         if frame["Id"] in self.ids:
             self.faults.append(f"Id {frame['Id']} is in the log twice")
-        if frame["SendTime"] < self.sent:
+        if instant(frame["SendTime"]) < instant(self.sent):
             self.faults.append(f"SendTime goes back from {self.sent} to {frame['SendTime']}")
         self.sent = frame["SendTime"]
         at = len(self.payloads)

@@ -227,6 +227,12 @@ def inflate(payload: bytes) -> bytes:
     return zlib.decompressobj(wbits=-15).decompress(payload + b"\x00\x00\xff\xff")
 
 
+def instant(time: str) -> tuple[str, str]:
+    """What `SendTime` sorts by: its fraction has as many digits as it needs, and a `Z` is behind any of them."""
+    whole, _, fraction = time.removesuffix("Z").partition(".")
+    return whole, fraction.ljust(9, "0")
+
+
 class WebSocket(Wire):
     """An open chat connection."""
 

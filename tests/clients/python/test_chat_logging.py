@@ -16,7 +16,7 @@ import urllib.request
 import pytest
 
 from aws import Aws, TlsProxy, eventually, logging_environment
-from rawws import WebSocket
+from rawws import WebSocket, instant
 from ports import free_port
 from uproar import ACCOUNT, REGION, Server
 
@@ -127,7 +127,7 @@ def in_group(aws: Aws, room: dict) -> list[dict]:
 def in_firehose(aws: Aws, room: dict) -> list[dict]:
     lines = itertools.chain.from_iterable(aws.objects(DELIVERED).values())
     found = records(list(lines), room)
-    return sorted(found, key=lambda record: record["payload"]["SendTime"])
+    return sorted(found, key=lambda record: instant(record["payload"]["SendTime"]))
 
 
 def stream_of(room: dict) -> str:
@@ -259,6 +259,11 @@ def test_a_changed_configuration_delivers_elsewhere(server, aws):
     assert len(in_group(aws, room)) == 2
 
 
+def test_an_instant_sorts_by_time():
+    times = ["2026-11-30T03:29:58Z", "2026-11-30T03:29:58.89372Z", "2026-11-30T03:29:58.893728132Z"]
+    assert sorted(times, key=instant) == times != sorted(times)
+
+
 def test_a_busy_room_is_logged_whole_and_in_order(server, aws):
     """Goal: nothing lost, doubled or reordered at a rate that makes many batches and calls."""
     room = logged_room(server.boto_cached, "s3", "cloudwatch", "firehose")
@@ -272,7 +277,7 @@ def test_a_busy_room_is_logged_whole_and_in_order(server, aws):
     wanted = [expected(frame) for frame in frames]
     assert [frame["RequestId"] for frame in frames] == [str(index) for index in range(count)]
     # Objects are listed by name, and messages of one turn have one SendTime: objects may share it.
-    said = lambda record: (record["payload"]["SendTime"], int(record["payload"]["RequestId"]))
+    said = lambda record: (instant(record["payload"]["SendTime"]), int(record["payload"]["RequestId"]))
     found = eventually(lambda: in_bucket(aws, room), lambda found: len(found) >= count, 60)
     assert sorted(found, key=said) == wanted
     found = eventually(lambda: in_group(aws, room), lambda found: len(found) >= count, 60)
@@ -417,7 +422,7 @@ def test_a_dead_destination_harms_neither_chat_nor_the_others(aws, tmp_path):
             Bucket=BUCKET, CreateBucketConfiguration={"LocationConstraint": REGION}
         )
         found = eventually(lambda: in_bucket(late, room), lambda found: len(found) >= 120, 90)
-        found.sort(key=lambda record: record["payload"]["SendTime"])
+        found.sort(key=lambda record: instant(record["payload"]["SendTime"]))
         assert found == wanted + [expected(frame) for frame in more]
         eventually(
             lambda: metric(server, "log_records_waiting", destination="s3"), lambda left: left == 0
@@ -449,7 +454,7 @@ def test_without_endpoints_everything_is_written_to_files(tmp_path):
                 text = gzip.decompress(data) if path.suffix == ".gz" else data
                 assert text.endswith(b"\n")
                 found += records(text.decode().splitlines())
-            return sorted(found, key=lambda record: record["payload"]["SendTime"])
+            return sorted(found, key=lambda record: instant(record["payload"]["SendTime"]))
 
         key = f"s3/{BUCKET}/AWSLogs/{ACCOUNT}/IVSChatLogs/1.0/{REGION}/room_{room['id']}/*/*/*/*/*.log.gz"
         stream = f"cloudwatch/*/{stream_of(room)}/*.jsonl"

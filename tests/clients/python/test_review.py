@@ -16,7 +16,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from conftest import shared_server_of
-from rawws import WebSocket
+from rawws import WebSocket, instant
 from review_handler import FUNCTION, ReviewHandler
 from ports import free_port
 from uproar import Server
@@ -309,15 +309,10 @@ def test_order_is_kept_and_other_rooms_are_not_delayed(server, handler, way):
     for own in (texts[:40], texts[40:]):
         assert [text for text in received if text in own] == own
     assert [frame["SendTime"] for frame in heard] == sorted(
-        (frame["SendTime"] for frame in heard), key=as_nanos
+        (frame["SendTime"] for frame in heard), key=instant
     )
     second.close()
     hung.close()
-
-
-def as_nanos(time: str) -> tuple[str, str]:
-    whole, _, fraction = time.removesuffix("Z").partition(".")
-    return whole, fraction.ljust(9, "0")
 
 
 def test_handlers_are_attached_detached_and_replaced(server, handler, way):
