@@ -11,7 +11,6 @@ import time
 import pytest
 
 from rawws import Refused, WebSocket, upgrade_head
-from test_server_speaks import api
 from uproar import ALL_CAPABILITIES
 
 
@@ -155,35 +154,6 @@ def test_the_command_line_says_what_a_token_says(server, room):
         assert done.returncode == 1 and reason in done.stderr, done
         assert ("room" in done.stdout) == is_read
     assert refused(server.messaging_port, brief) == 401
-
-
-def test_the_command_line_knows_rooms_and_bans(server, boto):
-    """Goal: a token that the server refuses for its room or its user is not called good; what is not known is said."""
-    options = ("--data-dir", str(server.data_dir))
-    room = boto.create_room()["arn"]
-    make = lambda user: server.run("token", "create", *options, "--room", room, "--user", user).stdout.strip()
-    check = lambda token: server.run("token", "check", token, *options)
-    tokens = {user: make(user) for user in ("ann", "bob", "cid", "dan", "eve")}
-    bans = api(server)
-    ban = lambda user, mode, **rest: bans.create_ban(userId=user, mode=mode, **rest)
-    ban("bob", "ban", roomIdentifier=room)
-    ban("cid", "timeout", roomIdentifier=room, seconds=600)
-    ban("dan", "ban")
-    ban("eve", "ban", roomIdentifier=room, seconds=1)
-    assert check(tokens["eve"]).returncode == 1
-    time.sleep(1.1)
-    try:
-        for user, is_good in (("ann", True), ("bob", False), ("cid", True), ("dan", False), ("eve", True)):
-            done = check(tokens[user])
-            assert done.returncode == (0 if is_good else 1), (user, done)
-            assert ("banned" in done.stderr) != is_good, done
-            assert re.search("not known .* used", done.stdout), done
-    finally:
-        bans.delete_ban(userId="dan")
-    boto.delete_room(identifier=room)
-    done = check(tokens["ann"])
-    assert done.returncode == 1 and "does not exist" in done.stderr, done
-    assert refused(server.messaging_port, tokens["ann"]) == 404
 
 
 def test_a_database_that_cannot_be_read_is_said(server, room, tmp_path):
