@@ -35,8 +35,8 @@ impl Registry {
             .map_err(|Conflict { .. }| Fault::conflict(&record.header().id, ID_TAKEN))?;
         replica.in_time(replica.settled(revision)).await?;
         if arrival.count().is_some_and(|count| count > count_max) {
-            let back = remove_at(&key, revision);
-            let _changed = replica.in_time(replica.write_known(back)).await?;
+            let back = replace_at(replica, &key, revision, None);
+            let _changed = replica.in_time(back).await?;
             let of = R::TABLE.name();
             return Err(Fault::Quota {
                 limit: count_max,
@@ -204,13 +204,9 @@ impl Registry {
         let key = key::of_record(id);
         if self.is_named(id) {
             record.state = LoggingState::Active;
-            let back = BucketWrite {
-                key,
-                value: Some(encode(&record)),
-                expected: Expected::At(mark),
-            };
+            let back = replace_at(replica, &key, mark, Some(encode(&record)));
             // If somebody has changed it since, it is theirs to take back.
-            if let Ok(revision) = replica.in_time(replica.write_known(back)).await? {
+            if let Some(revision) = replica.in_time(back).await? {
                 replica.in_time(replica.settled(revision)).await?;
             }
             return Err(Fault::conflict(arn, super::IN_USE));
@@ -280,6 +276,33 @@ async fn create(replica: &Replica, key: &str, value: Bytes) -> Result<Revision, 
                 ..
             }) => expected = Expected::At(removal),
             Ok(_) | Err(_) => sleep(RETRY).await,
+        }
+    }
+}
+
+/// Replaces what was written at this revision; `None`: somebody has changed it since. A refusal alone does not say so: brokers
+/// refuse what comes behind an attempt of our own that is not committed yet, which may be one too many.
+async fn replace_at(
+    replica: &Replica,
+    key: &str,
+    at: Revision,
+    value: Option<Bytes>,
+) -> Option<Revision> {
+    loop {
+        let write = BucketWrite {
+            key: key.to_owned(),
+            value: value.clone(),
+            expected: Expected::At(at),
+        };
+        if let Ok(revision) = replica.write_known(write).await {
+            return Some(revision);
+        }
+        replica.tick().await;
+        if replica
+            .version(key)
+            .is_none_or(|there| there.revision != at)
+        {
+            return None;
         }
     }
 }
