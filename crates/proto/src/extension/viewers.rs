@@ -159,8 +159,12 @@ impl Viewers {
     /// The number that members were told last, and how many have come since; `None`: they were told none.
     pub fn told_and_joined(&self) -> Option<(u64, u64)> {
         let (_, told) = self.told?;
-        let all_joined = self.here.joined + self.joined_elsewhere;
-        Some((told.count, all_joined - self.told_joined))
+        Some((told.count, self.all_joined() - self.told_joined))
+    }
+
+    /// Viewers that have come, here and elsewhere.
+    fn all_joined(&self) -> u64 {
+        self.here.joined + self.joined_elsewhere
     }
 
     /// Takes over what another process knows of that: the sums of the next event go on from there.
@@ -219,7 +223,7 @@ impl Viewers {
         if before.is_some_and(|(at, _)| now.since(at) < pause) {
             return None;
         }
-        let all_joined = self.here.joined + self.joined_elsewhere;
+        let all_joined = self.all_joined();
         let joined = all_joined - self.told_joined;
         let count_before = before.map_or(0, |(_, told)| told.count);
         let told = Told {
