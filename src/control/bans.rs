@@ -37,6 +37,15 @@ pub(super) enum Source {
 }
 
 impl Source {
+    /// That of a ban which came from a room.
+    pub(super) fn of(cause: Cause) -> Self {
+        match cause {
+            Cause::Asked => Self::Client,
+            Cause::Kick => Self::Kick,
+            Cause::Rule => Self::Rule,
+        }
+    }
+
     const fn label(self) -> &'static str {
         match self {
             Self::Api => "api",
@@ -257,11 +266,10 @@ impl Control {
 
     /// Counts and logs a ban that nobody waits for, and that is refused: whoever was kicked comes back at once.
     pub(super) fn note_unbanned(&self, (room, ban): (RoomId, &NewBan), fault: &Fault) {
-        let source = match ban.cause {
-            Cause::Asked => return,
-            Cause::Kick => Source::Kick.label(),
-            Cause::Rule => Source::Rule.label(),
-        };
+        if ban.cause == Cause::Asked {
+            return;
+        }
+        let source = Source::of(ban.cause).label();
         let mut refused = self.bans_refused.borrow_mut();
         *refused.entry(source).or_default() += 1;
         if let Some(suppressed) = local::admit(Kind::Bans) {

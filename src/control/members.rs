@@ -273,11 +273,7 @@ impl Control {
 
     /// Bans a user as a moderator says, or because of a kick; returns what is so now, for people.
     async fn ban_member(&self, room: RoomId, ban: &NewBan, by: String) -> Result<String, Fault> {
-        let source = match ban.cause {
-            Cause::Asked => Source::Client,
-            Cause::Kick => Source::Kick,
-            Cause::Rule => Source::Rule,
-        };
+        let source = Source::of(ban.cause);
         let wanted = Wanted {
             room: Some(room),
             ban: ban.clone(),

@@ -53,9 +53,8 @@ impl PinRecord {
 
     /// As shards have it; `None`: its id is none.
     fn pin(&self) -> Option<Pin> {
-        let pairs = self.attributes.iter();
-        let pairs = pairs.map(|(key, value)| (&**key, &**value));
-        let attributes = (!self.attributes.is_empty()).then(|| attributes_json(pairs));
+        let attributes = &self.attributes;
+        let attributes = (!attributes.is_empty()).then(|| attributes_json(pairs(attributes)));
         Some(Pin {
             id: FrameId::parse(&self.id)?,
             text: self.text.as_str().into(),
