@@ -42,7 +42,7 @@ class LogReader:
         deadline = time.monotonic() + FINISH_SECONDS_MAX
         while True:
             try:
-                return self.client.api(f"STREAM.INFO.{stream}")["state"]["last_seq"]
+                return self.client.call(f"STREAM.INFO.{stream}")["state"]["last_seq"]
             except AWAY:
                 assert time.monotonic() < deadline, f"nobody answers for {stream}"
                 time.sleep(0.2)

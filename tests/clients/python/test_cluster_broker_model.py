@@ -3,7 +3,6 @@ what its broker is worth. The rules have the same numbers in both places."""
 
 from __future__ import annotations
 
-import asyncio
 import itertools
 import os
 import random
@@ -13,9 +12,8 @@ from collections import Counter, defaultdict
 from dataclasses import dataclass, field
 
 import pytest
-from nats.errors import NoRespondersError
 
-from nats_brokers import ApiError, Brokers, NatsClient, WrongLast
+from nats_brokers import LOST, ApiError, Brokers, NatsClient, WrongLast
 
 STREAM, SUBJECTS = "M_LOG", [f"m.log.{n}" for n in range(6)]
 SETTINGS = {
@@ -24,7 +22,6 @@ SETTINGS = {
     "duplicate_window": 1_000_000_000,
     "republish": {"src": "m.log.*", "dest": "m.out.{{wildcard(1)}}"},
 }
-LOST = (asyncio.TimeoutError, NoRespondersError, OSError)
 NO_MESSAGE = 10037
 SECONDS = float(os.environ.get("UPROAR_MODEL_SECONDS", "20"))
 SEEDS = [int(os.environ.get("UPROAR_MODEL_SEED", "1"))]

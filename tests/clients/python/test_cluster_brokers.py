@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import asyncio
 import time
 
 import pytest
 from nats.errors import Error as NatsError
-from nats.errors import NoRespondersError
 
 from cluster_log import PARTITIONS, LogReader
 from cluster_network import Network
 from cluster_records import BATCH, TAKEOVER, record
-from nats_brokers import ApiError, Brokers, NatsClient, WrongLast
+from nats_brokers import Brokers, NatsClient, WrongLast
 
 STREAM, SUBJECT = "T_LOG", "t.log.7"
 LOG = {"subjects": ["t.log.*"], "allow_direct": True, "duplicate_window": 1_000_000_000}
@@ -22,24 +20,6 @@ LOG = {"subjects": ["t.log.*"], "allow_direct": True, "duplicate_window": 1_000_
 def brokers():
     with Brokers() as brokers:
         yield brokers
-
-
-def append_surely(
-    client: NatsClient, payload: bytes, last: int, subject: str = SUBJECT, stream: str = STREAM
-) -> int:
-    """Appends behind `last`, however often it takes. A refused condition is not a verdict: what the log holds is."""
-    deadline = time.monotonic() + 90
-    while time.monotonic() < deadline:
-        try:
-            return client.append(subject, payload, last, 1)
-        except (WrongLast, ApiError, NoRespondersError, asyncio.TimeoutError, OSError):
-            try:
-                found = client.api(f"STREAM.MSG.GET.{stream}", {"seq": last + 1, "next_by_subj": subject}, 1)
-            except (ApiError, NoRespondersError, asyncio.TimeoutError, OSError):
-                time.sleep(0.05)
-                continue
-            return found["message"]["seq"]
-    raise AssertionError("it is never taken")
 
 
 def test_a_conditional_append_survives_the_death_of_the_leader(brokers):
@@ -53,7 +33,7 @@ def test_a_conditional_append_survives_the_death_of_the_leader(brokers):
         for number in range(1, 60):
             if number == 30:
                 brokers.leader(client, STREAM).kill()
-            last = append_surely(client, b"%d" % number, last)
+            last = client.append(SUBJECT, b"%d" % number, last)
         dead = next(broker for broker in brokers.all if not broker.is_alive())
         dead.start()
         brokers.await_current()
@@ -76,7 +56,7 @@ def test_a_stopped_leader_and_a_lame_duck_lose_nothing(brokers):
                 brokers.await_current()
                 leaving = brokers.leader(client, STREAM)
                 leaving.begin_lame_duck()
-            last = append_surely(client, b"%d" % number, last)
+            last = client.append(SUBJECT, b"%d" % number, last)
         leaving.await_end()
         leaving.start()
         brokers.await_current()
@@ -131,7 +111,7 @@ def test_the_reader_of_the_log_misses_nothing_while_a_broker_dies(brokers):
                 subject, before = f"up.{name}.log.{partition}.{partition}", last[partition]
                 kind, rest = (TAKEOVER, (0,)) if number == 1 else (BATCH, (1, number))
                 payload = record(kind, before, 1, *rest)
-                last[partition] = append_surely(client, payload, before, subject, f"UP_{name}_LOG_{partition}")
+                last[partition] = client.append(subject, payload, before)
         order = reader.finish()
         reader.abandon()
     assert not order.faults, order.faults[:5]
