@@ -17,6 +17,49 @@ pub struct FieldFault {
     pub message: String,
 }
 
+/// What a call asked for and is not there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Missing {
+    /// A resource with an ARN. Its type has one value in the API of IVS Chat, for logging configurations, too.
+    Resource,
+    /// A message of which the room remembers nothing.
+    Message,
+    /// A message that no rule holds, or not any more.
+    HeldMessage,
+    /// A user's ban.
+    Ban,
+    /// A set of rules.
+    RuleSet,
+    /// A tally of a room.
+    Tally,
+}
+
+impl Missing {
+    /// `resourceType` and `message` of the exception.
+    fn told(self) -> (&'static str, &'static str) {
+        match self {
+            Self::Resource => ("ROOM", "Resource does not exist"),
+            Self::Message => (
+                "MESSAGE",
+                "The message is not remembered; give its text in \"content\", too",
+            ),
+            Self::HeldMessage => (
+                "HELD_MESSAGE",
+                "The message is not held, or not any more; ListHeld names those that are",
+            ),
+            Self::Ban => (
+                "BAN",
+                "The user has no ban there; ListBans names those that have one",
+            ),
+            Self::RuleSet => (
+                "RULE_SET",
+                "No set of rules has this name; ListRuleSets names them",
+            ),
+            Self::Tally => ("TALLY", "The room has no tally of this id"),
+        }
+    }
+}
+
 /// Why a call failed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Fault {
@@ -26,6 +69,11 @@ pub enum Fault {
     Body(&'static str),
     /// 404 with a type outside the API model: no such path.
     UnknownOperation,
+    /// The same for an operation beyond IVS Chat, which the configuration switches off.
+    SwitchedOff {
+        /// The key that switches it on.
+        key: &'static str,
+    },
     /// 405.
     Method,
     /// 413.
@@ -47,6 +95,8 @@ pub enum Fault {
     Banned,
     /// 404.
     NotFound {
+        /// Of which kind.
+        missing: Missing,
         /// The requested resource.
         resource_id: String,
     },
@@ -109,8 +159,14 @@ impl Fault {
 
     /// No resource has this ARN.
     pub fn not_found(arn: &str) -> Self {
+        Self::missing(Missing::Resource, resource_id(arn))
+    }
+
+    /// No thing of this kind has this id.
+    pub fn missing(missing: Missing, id: impl Into<String>) -> Self {
         Self::NotFound {
-            resource_id: resource_id(arn).to_owned(),
+            missing,
+            resource_id: id.into(),
         }
     }
 
@@ -126,7 +182,7 @@ impl Fault {
     pub fn kind(&self) -> (&'static str, u16) {
         match self {
             Self::Fields(_) | Self::Body(_) => ("ValidationException", 400),
-            Self::UnknownOperation => ("UnknownOperationException", 404),
+            Self::UnknownOperation | Self::SwitchedOff { .. } => ("UnknownOperationException", 404),
             Self::Method => ("UnsupportedOperationException", 405),
             Self::BodyTooLarge => ("RequestEntityTooLargeException", 413),
             Self::BodyTooSlow => ("RequestTimeoutException", 408),
@@ -162,12 +218,15 @@ impl Fault {
         fields.collect::<Vec<_>>().join("; ")
     }
 
-    /// The answer's body. `resourceType` has one value in the API, for any resource.
+    /// The answer's body.
     pub fn body(&self) -> Value {
         match self {
             Self::Fields(fields) => refused_fields(fields),
             Self::Body(message) => json!({"message": message, "reason": "OTHER"}),
             Self::UnknownOperation => json!({"message": "Unknown operation"}),
+            Self::SwitchedOff { key } => json!({"message": format!(
+                "Unknown operation: it is switched off on this server; {key} = true offers it"
+            )}),
             Self::Method => json!({"message": "Method is not allowed for this path"}),
             Self::BodyTooLarge => json!({"message": "Request body is larger than 256 KiB"}),
             Self::BodyTooSlow => json!({"message": "Request body took longer than 10 s"}),
@@ -183,11 +242,13 @@ impl Fault {
                 )})
             }
             Self::Banned => json!({"message": "The user is banned from the room"}),
-            Self::NotFound { resource_id } => json!({
-                "message": "Resource does not exist",
-                "resourceId": resource_id,
-                "resourceType": "ROOM",
-            }),
+            Self::NotFound {
+                missing,
+                resource_id,
+            } => {
+                let (kind, message) = missing.told();
+                json!({"message": message, "resourceId": resource_id, "resourceType": kind})
+            }
             Self::NotAcceptable { reason } => json!({ "message": reason }),
             Self::Conflict {
                 resource_id,

@@ -127,7 +127,7 @@ async fn carry_out(
         O::ReloadServer => server::plain(control, call, "reload").await,
         O::UpgradeServer => server::upgrade(control, call).await,
         // Orders of the admin socket come without a path.
-        extension if !control.offers(extension) => Err(Fault::UnknownOperation),
+        extension if !control.offers(extension) => Err(switched_off(extension)),
         O::GetRoomStats => crowds::get_stats(control, call).await,
         O::SendMessage => speech::send_message(control, call).await,
         O::SendMessages => speech::send_messages(control, call).await,
@@ -148,5 +148,12 @@ async fn carry_out(
         O::ListActiveRooms => crowds::list_active(control, call).await,
         O::ListRoomUsers => crowds::list_users(control, call).await,
         O::ListAuditRecords => audit::list(control, call).await,
+    }
+}
+
+/// The refusal of an operation that this server does not offer.
+pub(super) fn switched_off(operation: Operation) -> Fault {
+    Fault::SwitchedOff {
+        key: operation.family().switch(),
     }
 }

@@ -27,6 +27,17 @@ pub enum Family {
     Extension,
 }
 
+impl Family {
+    /// The key of the configuration that switches it on; empty for what is always there.
+    pub(super) const fn switch(self) -> &'static str {
+        match self {
+            Self::Ivs => "",
+            Self::Operator => "control.console",
+            Self::Extension => "extensions.enabled",
+        }
+    }
+}
+
 /// Prefix of the operations that the managed service does not have.
 const OWN_PATH: &str = "/uproar/v1/";
 

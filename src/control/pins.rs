@@ -7,7 +7,7 @@ use std::time::Duration;
 use serde_json::Value;
 use tokio::time::sleep;
 
-use super::fault::Fault;
+use super::fault::{Fault, Missing};
 use super::record::{PinRecord, RoomRecord};
 use super::state::Control;
 use crate::random;
@@ -54,10 +54,8 @@ impl Control {
             (None, None) => None,
         };
         let Some(said) = said else {
-            let resource_id = asked.id.map(|id| id.as_str().to_owned());
-            return Err(Fault::NotFound {
-                resource_id: resource_id.unwrap_or_default(),
-            });
+            let id = asked.id.map(|id| id.as_str().to_owned());
+            return Err(Fault::missing(Missing::Message, id.unwrap_or_default()));
         };
         let id = match asked.id {
             Some(id) => id,

@@ -55,6 +55,9 @@ def test_a_pod_has_time_to_drain(manifest: Path):
     assert pod["terminationGracePeriodSeconds"] >= drain + 10
     readiness = container["readinessProbe"]
     assert readiness["httpGet"]["path"] == "/readyz" and container["livenessProbe"]["httpGet"]["path"] == "/livez"
+    # A server answers a probe after LIVENESS_MAX at the latest, and says then which thread or disk stands still. Kubernetes' own
+    # time-out is 1 s, after three of which a slow disk would end the pod and cut its viewers.
+    assert all(container[probe]["timeoutSeconds"] > liveness_max() for probe in ("readinessProbe", "livenessProbe"))
     if drain:
         assert int(variables["UPROAR_DRAIN__NOTICE_S"]) >= 2 * readiness["periodSeconds"] * readiness["failureThreshold"]
         assert workload["spec"]["replicas"] > 1
@@ -72,6 +75,12 @@ def test_a_pod_has_time_to_drain(manifest: Path):
     for service in (each for each in resources(manifest) if each["kind"] == "Service"):
         assert service["spec"]["selector"] == workload["spec"]["template"]["metadata"]["labels"]
         assert {each["targetPort"] for each in service["spec"]["ports"]} <= set(ports)
+
+
+def liveness_max() -> int:
+    """Seconds, as docs/limits.md has them."""
+    limits = (REPOSITORY / "docs" / "limits.md").read_text()
+    return int(re.search(r"^\| `LIVENESS_MAX` \| (\d+) \|", limits, re.M).group(1))
 
 
 def test_compose_takes_its_file():

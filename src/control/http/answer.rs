@@ -209,11 +209,10 @@ fn find(control: &Control, method: &Method, path: &str) -> Result<Operation, Fau
     let found = Operation::find(method, path);
     if Operation::is_own_path(path) {
         // What is switched off has no method either.
-        let any = Operation::at(path).is_some_and(|operation| control.offers(operation));
-        return if any {
-            found
-        } else {
-            Err(Fault::UnknownOperation)
+        return match Operation::at(path) {
+            Some(operation) if control.offers(operation) => found,
+            Some(operation) => Err(op::switched_off(operation)),
+            None => Err(Fault::UnknownOperation),
         };
     }
     found

@@ -62,6 +62,7 @@ fn kind(fault: &Fault, context: &CallContext) -> Kind {
         | Fault::Fields(_)
         | Fault::Body(_)
         | Fault::UnknownOperation
+        | Fault::SwitchedOff { .. }
         | Fault::Method
         | Fault::BodyTooLarge
         | Fault::BodyTooSlow => Kind::ApiInvalid,

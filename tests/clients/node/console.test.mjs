@@ -256,5 +256,6 @@ test("switched off there is neither page nor API", async () => {
   const call = await fetch(`${off.controlUrl}/uproar/v1/GetStats`, { method: "POST", body: "{}" });
   assert.equal(call.status, 404);
   assert.equal(call.headers.get("x-amzn-errortype"), "UnknownOperationException");
+  assert.match((await call.json()).message, /control\.console = true/);
   await off.stop();
 });

@@ -159,21 +159,28 @@ def test_switched_off_tags_are_stored_and_inert(plain_server):
     alice, bob = join(plain_server, arn, "alice"), join(plain_server, arn, "bob")
     hears_nothing_else(alice, bob)
     boto.send_event(roomIdentifier=arn, eventName="uproar:room")
-    for path in ("GetRoomStats", "GetNothing"):
-        status, _, answer = call(plain_server, "POST", f"/uproar/v1/{path}", b"{}")
-        assert (status, json.loads(answer)["message"]) == (404, "Unknown operation")
+    switch = "Unknown operation: it is switched off on this server; extensions.enabled = true offers it"
+    for path, message in (("GetRoomStats", switch), ("GetNothing", "Unknown operation")):
+        status, headers, answer = call(plain_server, "POST", f"/uproar/v1/{path}", b"{}")
+        assert (status, json.loads(answer)["message"]) == (404, message)
+        assert headers["x-amzn-errortype"] == "UnknownOperationException"
 
 
 MODEL = REPOSITORY / "deploy" / "botocore"
 
 
-def test_the_shipped_model_is_a_client(server, boto, room, monkeypatch):
-    """Goal: boto3 calls our operations by the model, as by AWS's own; refusals are its exceptions."""
+@pytest.fixture
+def client(server, monkeypatch):
+    """boto3 with the shipped model."""
     monkeypatch.setenv("AWS_DATA_PATH", str(MODEL))
-    client = boto3.session.Session(botocore_session=botocore.session.Session()).client(
+    return boto3.session.Session(botocore_session=botocore.session.Session()).client(
         "uproar", region_name=REGION, endpoint_url=server.control_url, aws_access_key_id=ACCESS_KEY,
         aws_secret_access_key=SECRET_KEY, config=Config(retries={"total_max_attempts": 1}),
     )
+
+
+def test_the_shipped_model_is_a_client(server, client, room):
+    """Goal: boto3 calls our operations by the model, as by AWS's own; refusals are its exceptions."""
     _alice = join(server, room, "alice")
     stats = client.get_room_stats(roomIdentifier=room)
     assert (stats["viewers"], stats["connections"]) == (1, 1)
@@ -181,6 +188,29 @@ def test_the_shipped_model_is_a_client(server, boto, room, monkeypatch):
         client.get_room_stats(roomIdentifier=room[:-4] + "zzzz")
     with pytest.raises(client.exceptions.ValidationException):
         client.get_room_stats(roomIdentifier="no arn")
+
+
+@pytest.mark.parametrize("operation,asked,kind,named", [
+    ("get_room_stats", {}, "ROOM", None),
+    ("pin_message", {"messageId": "M2YcHkgffEvU"}, "MESSAGE", "M2YcHkgffEvU"),
+    ("decide_held", {"messageId": "M2YcHkgffEvU", "decision": "allow"}, "HELD_MESSAGE", "M2YcHkgffEvU"),
+    ("delete_ban", {"userId": "nobody"}, "BAN", "nobody"),
+    ("get_tally", {"id": "poll"}, "TALLY", "poll"),
+    ("get_rule_set", {"name": "nothing"}, "RULE_SET", "nothing"),
+    ("delete_rule_set", {"name": "nothing"}, "RULE_SET", "nothing"),
+])
+def test_what_is_not_there_is_told_by_its_kind(boto, client, operation, asked, kind, named):
+    """Goal: whoever asks for a message, a ban or a set of rules that is not there is not told that the room is missing."""
+    room = boto.create_room(tags={"uproar:state": "on", "uproar:history": "10"})["arn"]
+    if kind == "ROOM":
+        boto.delete_room(identifier=room)
+    if kind != "RULE_SET":
+        asked = {"roomIdentifier": room, **asked}
+    with pytest.raises(client.exceptions.ResourceNotFoundException) as caught:
+        getattr(client, operation)(**asked)
+    told = caught.value.response
+    assert (told["resourceType"], told["resourceId"]) == (kind, named or room.rsplit("/", 1)[1])
+    assert ("Resource does not exist" in told["Error"]["Message"]) == (kind == "ROOM")
 
 
 def test_the_cli_takes_the_shipped_model(server, room, tmp_path):
