@@ -1,4 +1,4 @@
-//! How busy each shard's core is: CPU time of its thread by time, and its longest turn, looked at every few seconds.
+//! How busy each shard is: CPU time of its thread by time, its longest turn and its deepest mailbox, looked at every few seconds.
 
 use std::cell::RefCell;
 use std::convert::Infallible;
@@ -9,11 +9,11 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use crate::exposition::{Exposition, Family};
-use crate::shard::metrics::ShardMetrics;
+use crate::shard::metrics::{Peak, ShardMetrics};
 
 /// Interval of the looks: short enough for an alert, long enough to be steady.
 const INTERVAL: Duration = Duration::from_secs(5);
-/// Looks that a longest turn is shown for: a minute, so that each scrape sees it however many there are and whoever makes them.
+/// Looks that a peak is shown for: a minute, so that each scrape sees it however many there are and whoever makes them.
 const LOOKS: usize = 12;
 
 /// The shards' load.
@@ -21,8 +21,41 @@ pub(super) struct Loads {
     shards: Vec<Arc<ShardMetrics>>,
     // Of each shard: the share of the last interval in which it had a core.
     busy: RefCell<Vec<f64>>,
-    // Of each shard: the longest turns before each of the last looks, in nanoseconds, in no order.
-    longest: RefCell<Vec<[u64; LOOKS]>>,
+    // Of each shard: its longest turns in nanoseconds, and its mailboxes' greatest depths.
+    turns: Peaks,
+    depths: Peaks,
+}
+
+/// A peak of each shard within the last minute.
+struct Peaks {
+    of: fn(&ShardMetrics) -> &Peak,
+    // Of each shard: those before each of the last looks, in no order.
+    before: RefCell<Vec<[u64; LOOKS]>>,
+}
+
+impl Peaks {
+    fn new(shards: usize, of: fn(&ShardMetrics) -> &Peak) -> Self {
+        let before = RefCell::new(vec![[0; LOOKS]; shards]);
+        Self { of, before }
+    }
+
+    /// Notes the peaks since the last look in place of those of a minute ago.
+    fn look(&self, look: usize, shards: &[Arc<ShardMetrics>]) {
+        for (shard, before) in shards.iter().zip(self.before.borrow_mut().iter_mut()) {
+            before[look] = (self.of)(shard).take();
+        }
+    }
+
+    /// Those of the last minute.
+    fn shown(&self, shards: &[Arc<ShardMetrics>]) -> Vec<u64> {
+        let before = self.before.borrow();
+        let shards = shards.iter().zip(before.iter());
+        let shown = shards.map(|(shard, before)| {
+            let since = (self.of)(shard).get();
+            before.iter().fold(since, |peak, one| peak.max(*one))
+        });
+        shown.collect()
+    }
 }
 
 impl Loads {
@@ -31,7 +64,8 @@ impl Loads {
         let loads = Rc::new(Self {
             shards: shards.to_vec(),
             busy: RefCell::new(vec![0.0; shards.len()]),
-            longest: RefCell::new(vec![[0; LOOKS]; shards.len()]),
+            turns: Peaks::new(shards.len(), |shard| &shard.longest_turn),
+            depths: Peaks::new(shards.len(), |shard| &shard.mailbox_depth),
         });
         let looking = Rc::clone(&loads);
         tokio::task::spawn_local(async move { looking.run().await });
@@ -53,27 +87,10 @@ impl Loads {
             });
             self.busy.replace(busy.collect());
             (before, looked) = (spent, now);
-            self.note_longest(look);
+            self.turns.look(look, &self.shards);
+            self.depths.look(look, &self.shards);
             look = (look + 1) % LOOKS;
         }
-    }
-
-    /// Notes the longest turns since the last look in place of those of a minute ago.
-    fn note_longest(&self, look: usize) {
-        for (shard, longest) in self.shards.iter().zip(self.longest.borrow_mut().iter_mut()) {
-            longest[look] = shard.longest_turn.take();
-        }
-    }
-
-    /// The longest turn of each shard within the last minute.
-    fn longest(&self) -> Vec<Duration> {
-        let before = self.longest.borrow();
-        let shards = self.shards.iter().zip(before.iter());
-        let longest = shards.map(|(shard, before)| {
-            let since = shard.longest_turn.get();
-            before.iter().fold(since, |longest, one| longest.max(*one))
-        });
-        longest.map(Duration::from_nanos).collect()
     }
 
     fn spent(&self) -> Vec<u64> {
@@ -93,8 +110,13 @@ impl Loads {
             busy.add(&[("shard", &shard.to_string())], ratio);
         }
         let mut turns = page.family(&LONGEST_TURN);
-        for (shard, longest) in self.longest().into_iter().enumerate() {
-            turns.add(&[("shard", &shard.to_string())], longest.as_secs_f64());
+        for (shard, longest) in self.turns.shown(&self.shards).into_iter().enumerate() {
+            let seconds = Duration::from_nanos(longest).as_secs_f64();
+            turns.add(&[("shard", &shard.to_string())], seconds);
+        }
+        let mut depths = page.family(&DEPTH);
+        for (shard, depth) in self.depths.shown(&self.shards).into_iter().enumerate() {
+            depths.add(&[("shard", &shard.to_string())], depth);
         }
     }
 }
@@ -107,6 +129,10 @@ const LONGEST_TURN: Family = Family::gauge(
     "uproar_shard_turn_seconds_max",
     "Longest turn of a shard's loop within the last minute, in seconds.",
 );
+const DEPTH: Family = Family::gauge(
+    "uproar_mailbox_depth_max",
+    "Most items that waited in a shard's mailboxes when one of its turns began, within the last minute.",
+);
 const BUSY: Family = Family::gauge(
     "uproar_core_busy_ratio",
     "Share of the last five seconds in which a shard's thread had a core.",
@@ -116,33 +142,23 @@ const BUSY: Family = Family::gauge(
 mod tests {
     use super::*;
 
-    /// Goal: a longest turn is shown at once, for a minute, however often somebody looks. Method: turns of two shards, and looks
-    /// without waiting.
+    /// Goal: a peak is shown at once, for a minute, however often somebody looks. Method: turns of two shards, and looks without
+    /// waiting.
     #[test]
-    fn a_longest_turn_is_shown_for_a_minute() {
+    fn a_peak_is_shown_for_a_minute() {
         let shards = [Arc::default(), Arc::<ShardMetrics>::default()];
-        let loads = Loads {
-            shards: shards.to_vec(),
-            busy: RefCell::default(),
-            longest: RefCell::new(vec![[0; LOOKS]; 2]),
-        };
-        let shown = || {
-            loads
-                .longest()
-                .iter()
-                .map(Duration::as_nanos)
-                .collect::<Vec<_>>()
-        };
+        let peaks = Peaks::new(2, |shard| &shard.longest_turn);
+        let shown = || peaks.shown(&shards);
         assert_eq!(shown(), [0, 0]);
         shards[0].longest_turn.raise(70);
         shards[0].longest_turn.raise(60);
         for look in 0..LOOKS {
             assert_eq!((shown(), shown()), (vec![70, 0], vec![70, 0]), "{look}");
-            loads.note_longest(look);
+            peaks.look(look, &shards);
         }
         shards[1].longest_turn.raise(5);
         assert_eq!(shown(), [70, 5]);
-        loads.note_longest(0);
+        peaks.look(0, &shards);
         assert_eq!(shown(), [0, 5]);
     }
 }

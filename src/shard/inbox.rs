@@ -62,6 +62,14 @@ impl<S> Inbox<S> {
         }
     }
 
+    /// Number of items that wait.
+    pub fn depth(&self) -> u64 {
+        let commands = self.commands.iter().chain([&self.control, &self.cluster]);
+        let depth = commands.map(Consumer::slots).sum::<usize>()
+            + self.requests.iter().map(Consumer::slots).sum::<usize>();
+        u64::try_from(depth).expect("a count in memory")
+    }
+
     /// Whether no item waits.
     pub fn is_empty(&self) -> bool {
         self.control.is_empty()

@@ -8,9 +8,12 @@ use crate::exposition::{Exposition, Family, Labels};
 pub use super::figure::{Figure, Peak};
 
 use super::close_reason::CloseReason;
+use super::room_sizes::{self, RoomSizes, SIZES};
 use super::rule_times::RuleTimes;
-use super::times::{Observed, Times};
-use uproar_proto::base::limits::{RINGS_MAX, USED_TOKENS_MAX};
+use super::times::{LONG, Observed, Times};
+use uproar_proto::base::limits::{
+    RECEIVE_BUFFER_BYTES, RECEIVE_BUFFERS, RECEIVE_BUFFERS_FURTHER, RINGS_MAX, USED_TOKENS_MAX,
+};
 
 /// A series on the page of metrics: the sum of one figure of all shards.
 struct Row {
@@ -29,7 +32,7 @@ macro_rules! metrics {
         pub struct ShardMetrics {
             $(#[doc = $help] pub $field: Figure,)*
             $(#[doc = $apart_help] pub $apart: Figure,)*
-            /// From a message's acceptance to its room's last send on this shard, by [`size_class`].
+            /// From a message's acceptance to its room's last send on this shard, by the [size](super::room_sizes) of the room there.
             pub fanout: [Times; SIZES.len()],
             /// From a message's acceptance to the end of a send of it: samples.
             pub delivery: Times,
@@ -39,6 +42,12 @@ macro_rules! metrics {
             pub handshake: Times,
             /// The longest turn since it was last taken, in nanoseconds.
             pub longest_turn: Peak,
+            /// Most items that waited in the shard's mailboxes when a turn began, since it was last taken.
+            pub mailbox_depth: Peak,
+            /// From the admission of a connection to its end.
+            pub lifetimes: Times<LONG>,
+            /// How many rooms there are of each size.
+            pub room_sizes: RoomSizes,
             /// What rules took to judge messages.
             pub rules: RuleTimes,
             // One for each reason, at its position in `CloseReason::ALL`.
@@ -58,28 +67,13 @@ impl ShardMetrics {
     /// Counts a connection that ended for `reason` after this time.
     pub fn ended(&self, reason: CloseReason, lived: Duration) {
         self.closed(reason).inc();
-        let millis = u64::try_from(lived.as_millis()).unwrap_or(u64::MAX);
-        self.lived_millis.add(millis);
+        self.lifetimes.observe(lived);
     }
 
     /// The counter of connections that ended for `reason`.
     pub fn closed(&self, reason: CloseReason) -> &Figure {
         &self.closed[reason.index()]
     }
-}
-
-/// Rooms by their members on a shard: names of the classes, each with its greatest number.
-const SIZES: [(&str, usize); 5] = [
-    ("1-10", 10),
-    ("11-100", 100),
-    ("101-1000", 1_000),
-    ("1001-10000", 10_000),
-    ("10001-", usize::MAX),
-];
-
-/// The class of a room with this many members on a shard.
-pub fn size_class(members: usize) -> usize {
-    SIZES.iter().take_while(|(_, most)| members > *most).count()
 }
 
 /// The times of all rooms' fan-out together.
@@ -107,7 +101,7 @@ fn render_times(shards: &[Arc<ShardMetrics>], page: &mut Exposition) {
 }
 
 /// Memory by area, in bytes, as `/metrics` has it.
-pub fn memory(shards: &[Arc<ShardMetrics>]) -> [(&'static str, u64); 4] {
+pub fn memory(shards: &[Arc<ShardMetrics>]) -> [(&'static str, u64); 5] {
     let sum = |figure: fn(&ShardMetrics) -> &Figure| -> u64 {
         shards.iter().map(|shard| figure(shard).get()).sum()
     };
@@ -122,7 +116,19 @@ pub fn memory(shards: &[Arc<ShardMetrics>]) -> [(&'static str, u64); 4] {
             sum(|shard| &shard.tokens_remembered) * TOKEN_BYTES,
         ),
         ("history", sum(|shard| &shard.remembered_bytes)),
+        (
+            "receive_buffers",
+            shards.iter().map(|shard| receive_bytes(shard)).sum(),
+        ),
     ]
+}
+
+/// What a shard's rings receive into.
+fn receive_bytes(shard: &ShardMetrics) -> u64 {
+    let rings = shard.rings.get();
+    let buffers = rings.min(1) * u64::from(RECEIVE_BUFFERS)
+        + rings.saturating_sub(1) * u64::from(RECEIVE_BUFFERS_FURTHER);
+    buffers * u64::try_from(RECEIVE_BUFFER_BYTES).expect("a page")
 }
 
 /// An idle connection's entry, its sender and its place in its room's audience (README.md).
@@ -166,17 +172,12 @@ pub fn render(shards: &[Arc<ShardMetrics>], page: &mut Exposition) {
             sum(&|shard| shard.closed(reason)),
         );
     }
-    let ended = CloseReason::ALL.map(|reason| sum(&|shard| shard.closed(reason)));
-    let lived = Duration::from_millis(sum(&|shard| &shard.lived_millis));
-    page.family(&LIFETIME)
-        .summary(&[], lived.as_secs_f64(), ended.iter().sum());
+    let lifetimes = Observed::of(shards.iter().map(|shard| &shard.lifetimes));
+    lifetimes.render(&mut page.family(&LIFETIME), &[]);
     let cost = Duration::from_nanos(sum(&|shard| &shard.send_cost_nanos));
     page.single(&SEND_COST, cost.as_secs_f64());
-    let mut connections = page.family(&SHARD_CONNECTIONS);
-    for (shard, metrics) in shards.iter().enumerate() {
-        let shard = shard.to_string();
-        connections.add(&[("shard", &shard)], metrics.connections.get());
-    }
+    render_shards(shards, page);
+    room_sizes::render(shards, page);
     let count = u64::try_from(shards.len()).expect("at most 1024");
     let tokens = u64::try_from(USED_TOKENS_MAX).expect("millions");
     page.single(&TOKENS_LIMIT, count * tokens);
@@ -184,6 +185,33 @@ pub fn render(shards: &[Arc<ShardMetrics>], page: &mut Exposition) {
     render_times(shards, page);
 }
 
+/// Adds what tells a shard that is worse off than the others.
+fn render_shards(shards: &[Arc<ShardMetrics>], page: &mut Exposition) {
+    let names: Vec<_> = (0..shards.len()).map(|shard| shard.to_string()).collect();
+    let each = || names.iter().map(String::as_str).zip(shards);
+    let mut connections = page.family(&SHARD_CONNECTIONS);
+    for (shard, metrics) in each() {
+        connections.add(&[("shard", shard)], metrics.connections.get());
+    }
+    let mut unsent = page.family(&UNSENT_AGE);
+    for (shard, metrics) in each() {
+        let age = Duration::from_millis(metrics.unsent_millis.get());
+        unsent.add(&[("shard", shard)], age.as_secs_f64());
+    }
+    let mut fanout = page.family(&SHARD_FANOUT);
+    for (shard, metrics) in each() {
+        Observed::of(&metrics.fanout).render(&mut fanout, &[("shard", shard)]);
+    }
+}
+
+const UNSENT_AGE: Family = Family::gauge(
+    "uproar_unsent_message_age_seconds",
+    "Age of the oldest message that is not sent to all members of its room on a shard, as of the last second.",
+);
+const SHARD_FANOUT: Family = Family::histogram(
+    "uproar_shard_fanout_seconds",
+    "Time from a message's acceptance until the last send of its room on a shard is submitted, by the shard.",
+);
 const TOKENS_LIMIT: Family = Family::gauge(
     "uproar_tokens_remembered_max",
     "Used tokens that all shards together can remember; newcomers beyond it are refused.",
@@ -196,7 +224,7 @@ const CLOSED: Family = Family::counter(
     "uproar_connections_closed_total",
     "Connections that ended, by reason.",
 );
-const LIFETIME: Family = Family::summary(
+const LIFETIME: Family = Family::histogram(
     "uproar_connection_lifetime_seconds",
     "Time from the admission of a connection to its end, in seconds.",
 );
@@ -309,7 +337,7 @@ metrics! {
     purged: counter "purged_total", "Remembered messages that were taken back because all of a user, or of a room, were.";
     rooms: gauge "rooms", "Rooms known to their home shards.";
     @apart
-    lived_millis, "Time that ended connections lived, summed, in milliseconds.";
+    unsent_millis, "Age of the oldest message that is not sent to all members of its room here, as of the last second.";
     log_bytes, "Bytes of room logs, as of the last second.";
     remembered_bytes, "Bytes of remembered messages.";
     cpu_nanos, "CPU time of the shard's thread, as of its last busy second, in nanoseconds.";

@@ -36,6 +36,7 @@ mod parked;
 mod requests;
 pub mod review;
 mod room_ruled;
+pub mod room_sizes;
 mod room_tallies;
 pub mod rule_times;
 pub mod rules;

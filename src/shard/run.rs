@@ -199,8 +199,9 @@ impl<B: Hosted> Driver<B> {
         let mut plan = Plan::Now;
         for _ in 0..TURNS_MAX {
             let now = self.clock.now();
-            self.timer
-                .begin(now.tick, &self.acceptor.shard.metrics.longest_turn);
+            let metrics = &self.acceptor.shard.metrics;
+            self.timer.begin(now.tick, &metrics.longest_turn);
+            metrics.mailbox_depth.raise(self.inbox.depth());
             core.begin(now);
             self.inbox.take(&mut core);
             for _ in 0..COMPLETIONS_PER_TURN_MAX {

@@ -5,41 +5,62 @@ use std::time::Duration;
 use super::figure::Figure;
 use crate::exposition::Series;
 
+/// Number of bounds, of either kind.
+const BOUNDS: usize = 11;
 /// Upper bounds of short times, in microseconds: from a message in an idle room to one that a viewer gives up.
-const BOUNDS_US: [u64; 11] = [
+const SHORT_US: [u64; BOUNDS] = [
     500, 1_000, 2_000, 5_000, 10_000, 20_000, 50_000, 100_000, 200_000, 1_000_000, 5_000_000,
 ];
+/// Upper bounds of long times: from a connection that fails at once to one whose session was renewed all day.
+const LONG_US: [u64; BOUNDS] = {
+    let mut bounds = [
+        1, 10, 60, 300, 900, 1_800, 3_600, 7_200, 10_800, 21_600, 86_400,
+    ];
+    let mut at = 0;
+    while at < BOUNDS {
+        bounds[at] *= 1_000_000;
+        at += 1;
+    }
+    bounds
+};
+
+/// That times are long: seconds to a day, instead of half a millisecond to five seconds.
+pub const LONG: bool = true;
+
+const fn bounds_us(is_long: bool) -> &'static [u64; BOUNDS] {
+    if is_long { &LONG_US } else { &SHORT_US }
+}
 
 /// Counts of times by upper bound, and their sum.
 #[derive(Debug, Default)]
-pub struct Times {
-    counts: [Figure; BOUNDS_US.len()],
+pub struct Times<const IS_LONG: bool = false> {
+    counts: [Figure; BOUNDS],
     above: Figure,
     sum_nanos: Figure,
 }
 
 /// What several threads have observed.
 #[derive(Debug, Default)]
-pub struct Observed {
+pub struct Observed<const IS_LONG: bool = false> {
     /// How many, by upper bound; the last one counts those above all.
-    pub counts: [u64; BOUNDS_US.len() + 1],
+    pub counts: [u64; BOUNDS + 1],
     sum: Duration,
 }
 
-impl Times {
+impl<const IS_LONG: bool> Times<IS_LONG> {
     /// Counts a time; the thread that owns it alone may.
     pub fn observe(&self, time: Duration) {
         let nanos = u64::try_from(time.as_nanos()).unwrap_or(u64::MAX);
-        let mut bounds = BOUNDS_US.iter().zip(&self.counts);
+        let mut bounds = bounds_us(IS_LONG).iter().zip(&self.counts);
         let count = bounds.find(|(bound, _)| nanos <= **bound * 1000);
         count.map_or(&self.above, |(_, count)| count).inc();
         self.sum_nanos.add(nanos);
     }
 }
 
-impl Observed {
+impl<const IS_LONG: bool> Observed<IS_LONG> {
     /// Adds up.
-    pub fn of<'a>(all: impl IntoIterator<Item = &'a Times>) -> Self {
+    pub fn of<'a>(all: impl IntoIterator<Item = &'a Times<IS_LONG>>) -> Self {
         let mut observed = Self::default();
         for times in all {
             let counts = times.counts.iter().chain([&times.above]);
@@ -68,7 +89,7 @@ impl Observed {
         let all: u64 = self.counts.iter().sum();
         let wanted = u128::from(all) * u128::from(thousandths);
         let (mut before, mut below) = (0_u128, 0_u128);
-        for (bound, count) in BOUNDS_US.iter().zip(&self.counts) {
+        for (bound, count) in bounds_us(IS_LONG).iter().zip(&self.counts) {
             let count = u128::from(*count) * 1000;
             let bound = u128::from(*bound) * 1000;
             if count > 0 && before + count >= wanted {
@@ -80,18 +101,18 @@ impl Observed {
             before += count;
             below = bound;
         }
-        let greatest = BOUNDS_US.last().copied().unwrap_or_default();
+        let greatest = bounds_us(IS_LONG).last().copied().unwrap_or_default();
         (all > 0).then(|| Duration::from_micros(greatest))
     }
 
     /// The upper bounds, in microseconds.
     pub fn bounds_us() -> &'static [u64] {
-        &BOUNDS_US
+        bounds_us(IS_LONG)
     }
 
     /// Adds it to a page, with these labels.
     pub fn render(&self, series: &mut Series<'_>, labels: &[(&str, &str)]) {
-        let bounds = BOUNDS_US.map(Duration::from_micros);
+        let bounds = bounds_us(IS_LONG).map(Duration::from_micros);
         let counts = bounds.into_iter().zip(self.counts);
         let above = self.counts.last().copied().unwrap_or_default();
         series.histogram_of(labels, counts, above, self.sum.as_secs_f64());

@@ -35,6 +35,7 @@ use crate::shard::mailbox::MailboxSender;
 use crate::shard::pace::Pace;
 use crate::shard::requests::Requests;
 use crate::shard::review::{ReviewQueue, ReviewRequest};
+use crate::shard::room_sizes::Census;
 use crate::shard::settings::{ShardId, ShardSettings};
 use crate::shard::shard_room::moderated::Moderated;
 use crate::shard::shard_room::{HomeRoom, ShardRoom};
@@ -71,6 +72,8 @@ pub(super) struct Rooms {
     tallies_due: Tick,
     // Rooms at home here that tell their number of viewers, and those of which other nodes of a cluster are told.
     watched: Watched,
+    // How many rooms there are of each size.
+    census: Census,
     // How long a room collects messages, by the measured cost of sends.
     pace: Pace,
     // The shard freezes: rooms do not wait for the pace.
@@ -156,6 +159,7 @@ impl Rooms {
             unflushed: Vec::new(),
             walking: VecDeque::new(),
             aging: Vec::new(),
+            census: Census::default(),
             moded: Vec::new(),
             tallied: Vec::new(),
             tallies_due: Tick::default(),

@@ -79,6 +79,8 @@ impl<W: Io> Core<W> {
             self.next_aging = now.after(AGING_INTERVAL);
             self.admission.expire(&self.env);
             self.rooms.age_logs(&self.env);
+            self.rooms.count_sizes(&self.env.metrics.room_sizes);
+            self.note_unsent();
             self.rooms.age_modes(&self.env);
             self.rooms.end_held(&mut self.env);
             self.say_asides();
@@ -86,6 +88,15 @@ impl<W: Io> Core<W> {
             self.rooms.tell_archived(&mut self.env);
             self.env.lines.overdue(now).for_each(Overdue::log);
         }
+    }
+
+    /// Notes how old the oldest message is that members still have to get.
+    fn note_unsent(&self) {
+        let since = [self.rooms.serving_since(), self.connections.sample_since()];
+        let age = since.into_iter().flatten().min();
+        let age = age.map(|since| self.env.now.tick.since(since).as_millis());
+        let millis = u64::try_from(age.unwrap_or_default()).unwrap_or(u64::MAX);
+        self.env.metrics.unsent_millis.set(millis);
     }
 
     /// Admits this turn's pending connections.

@@ -321,3 +321,58 @@ def test_the_configuration_is_told_by_its_hash(tmp_path):
         assert reload() != 0 and shown() == second
         path.write_text(plain(6, "two-"))
         assert reload() == 0 and shown() == second == printed()
+
+
+def test_rooms_are_counted_by_their_viewers():
+    """Goal: each room is in one class, by its viewers on all shards, and leaves it when they go."""
+    with Server() as server:
+        boto = server.boto_cached
+        before = len(boto.list_rooms()["rooms"])
+        rooms = [boto.create_room(maximumMessageRatePerSecond=100)["arn"] for _ in range(4)]
+        join = lambda room, count: [WebSocket(server.messaging_port, server.token(room, f"u{n}")) for n in range(count)]
+        viewers = join(rooms[0], 1) + join(rooms[1], 10) + join(rooms[2], 11)
+        classes = lambda: {
+            size: int(rooms)
+            for size, rooms in re.findall(r'^uproar_rooms_by_viewers\{size="(.*)"\} (\d+)$', server.metrics(), re.M)
+            if rooms != "0"
+        }
+        until(lambda: classes() == {"0": before + 1, "1-10": 2, "11-100": 1}, classes)
+        for viewer in viewers:
+            viewer.close()
+        until(lambda: classes() == {"0": before + 4}, classes)
+
+
+def test_a_message_that_does_not_get_out_has_an_age():
+    """Goal: a shard whose sends do not end says so while it lasts. Method: viewers who read nothing until their sockets are
+    full, and a talker who hears everything; then all leave."""
+    with Server() as server:
+        arn = server.boto_cached.create_room(maximumMessageRatePerSecond=100)["arn"]
+        talker, *stalled = (WebSocket(server.messaging_port, server.token(arn, f"u{number}")) for number in range(6))
+        ages = lambda: re.findall(r'^uproar_unsent_message_age_seconds\{shard="\d"\} (\S+)$', server.metrics(), re.M)
+        said = 0
+
+        def talk() -> bool:
+            nonlocal said
+            for _ in range(100):
+                talker.say(f"{said:05}" + "x" * 450)
+                said += 1
+            for number in range(said - 100, said):
+                talker.receive_until(lambda frame, number=number: frame.get("Content", "").startswith(f"{number:05}"))
+            return max(map(float, ages())) > 0.5
+
+        assert len(ages()) == 2
+        until(talk, ages)
+        fanout = re.findall(r'^uproar_shard_fanout_seconds_count\{shard="\d"\} (\d+)$', server.metrics(), re.M)
+        assert len(fanout) == 2 and sum(map(int, fanout)) > 0
+        for viewer in (talker, *stalled):
+            viewer.close()
+        until(lambda: max(map(float, ages())) == 0, ages)
+        depths = re.findall(r'^uproar_mailbox_depth_max\{shard="\d"\} (\d+)$', server.metrics(), re.M)
+        assert len(depths) == 2 and max(map(int, depths)) >= 1, "commands went between the shards"
+
+
+def until(holds, shown) -> None:
+    deadline = time.monotonic() + 120
+    while not holds():
+        assert time.monotonic() < deadline, shown()
+        time.sleep(0.05)

@@ -10,8 +10,9 @@ use crate::shard::connection::Phase;
 use crate::shard::core::env::Env;
 use crate::shard::core::outbound::{Completed, ConnectionSlot, Continuation};
 use crate::shard::core::rooms::{Rooms, Spread};
-use crate::shard::metrics::size_class;
+use crate::shard::room_sizes::size_class;
 use crate::shard::shard_room::ShardRoom;
+use uproar_proto::base::clock::Tick;
 use uproar_proto::base::limits::SENDS_PER_TURN_MAX;
 use uproar_proto::base::table::Slot;
 
@@ -162,6 +163,11 @@ impl<W: Io> Connections<W> {
                 times.observe(now.since(since));
             }
         }
+    }
+
+    /// When the message was accepted whose last send is followed.
+    pub(in crate::shard::core) fn sample_since(&self) -> Option<Tick> {
+        self.spreads.sample.map(|(_, since)| since)
     }
 
     /// Counts the sample if its send has completed; one that was cut says nothing.

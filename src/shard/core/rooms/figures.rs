@@ -1,6 +1,7 @@
 //! Figures of rooms at home here.
 
 use super::Rooms;
+use crate::shard::room_sizes::RoomSizes;
 use crate::shard::shard_room::ShardRoom;
 use crate::shard::survey::{RoomFigures, Search};
 use uproar_proto::base::clock::Tick;
@@ -35,6 +36,33 @@ impl Rooms {
         }
         search.position = end;
         end == positions
+    }
+}
+
+impl Rooms {
+    /// Goes on with the census of rooms; to be called once a second.
+    pub(in crate::shard::core) fn count_sizes(&mut self, shown: &RoomSizes) {
+        let positions = self.table.positions();
+        let end = positions.min(self.census.position + SURVEY_ROOMS_PER_TURN);
+        for position in self.census.position..end {
+            let room = self
+                .table
+                .at(position)
+                .and_then(|slot| self.table.get(slot));
+            if let Some(home) = room.and_then(|room| room.home.as_deref()) {
+                self.census.see(home.member_count());
+            }
+        }
+        self.census.position = end;
+        if end == positions {
+            self.census.end(shown);
+        }
+    }
+
+    /// When the oldest message was accepted of those that members are being served with.
+    pub(in crate::shard::core) fn serving_since(&self) -> Option<Tick> {
+        let rooms = self.walking.iter().filter_map(|slot| self.get(*slot));
+        rooms.filter_map(|room| room.spreading).min()
     }
 }
 
