@@ -10,7 +10,7 @@ use tokio::sync::oneshot;
 use super::drain::Drains;
 use super::ready_file::{ReadyFile, reachable};
 use super::upgrade::Follower;
-use super::vitals::Opened;
+use super::vitals::{Opened, unmap_program};
 use super::{ChosenIo, Ready, StartError, demo};
 use crate::config::{DEV_ROOM_ID, ReadyRoom};
 use crate::control::Control;
@@ -50,6 +50,7 @@ impl Doors {
         // A shard that does not answer is named by `/livez`; it opens when it takes its turn.
         let _late = self.gateway.turn_doors(true, Duration::ZERO).await;
         self.drains.opened();
+        unmap_program().await;
         addresses.announce(rooms, self.ready_file.as_ref(), on_ready)?;
         let is_handed_over = taken_over.is_some();
         // Whoever waits for it lives as long as the server.

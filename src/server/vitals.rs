@@ -26,8 +26,7 @@ const STATUS_INTERVAL: Duration = Duration::from_secs(5);
 const START_LOOK: Duration = Duration::from_secs(10);
 const START_EXTENSION: Duration = Duration::from_mins(1);
 
-/// From ready to the end of what a start does once. A server for one test has ended by then, and its first calls and viewers wait
-/// for nothing.
+/// From ready to the end of what a start does once: first calls and viewers.
 const START_OVER: Duration = Duration::from_secs(1);
 
 /// Viewers can connect.
@@ -78,7 +77,7 @@ impl Vitals {
             notifier.ready();
             tokio::select! {
                 never = heartbeat.run(control) => never,
-                never = unmap_program() => never,
+                never = unmap_later() => never,
             }
         };
         tokio::select! {
@@ -95,13 +94,18 @@ impl Vitals {
     }
 }
 
-/// Gives back, once the start is over, what only the start needed of the program.
-async fn unmap_program() -> Infallible {
-    sleep(START_OVER).await;
+/// Gives back what only the start needed of the program: before anybody is told that it is over, and again when what the
+/// first seconds do once is done, too.
+pub(super) async fn unmap_program() {
     match blocking(program::unmap_clean).await {
         Ok(bytes) => tracing::debug!(bytes, "the program is unmapped until it is used"),
         Err(error) => tracing::debug!(%error, "the program stays mapped"),
     }
+}
+
+async fn unmap_later() -> Infallible {
+    sleep(START_OVER).await;
+    unmap_program().await;
     pending().await
 }
 
