@@ -104,6 +104,13 @@ def test_the_release_builds_what_was_tried():
     succeeds("bash", "-n", "-c", commands)
 
 
+def test_a_change_is_tried_by_the_command_of_the_readme():
+    workflow = WORKFLOW.with_name("test.yml")
+    succeeds(tool("check-jsonschema"), "--builtin-schema", "vendor.github-workflows", workflow)
+    (step,) = (step for step in yaml.safe_load(workflow.read_text())["jobs"]["test"]["steps"] if "run" in step)
+    assert step["run"].endswith("bash tests/run all")
+
+
 def test_the_program_says_what_it_is():
     """Goal: version, commit, features and target, of the commit that is checked out."""
     commit = succeeds("git", "-C", REPOSITORY, "rev-parse", "--short=12", "HEAD").strip()

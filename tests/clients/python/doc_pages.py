@@ -8,7 +8,7 @@ The word behind the language of a fenced block says what becomes of it:
     ```toml config          is a configuration that a start accepts
     ```sh by test_x.py      another test runs it
     ```sh shown WHY         is only shown
-    # prints: TEXT          in `sh run`: what the block must have printed
+    # prints TEXT           in `sh run`: what the block must have printed; spaces do not count, and … stands for anything
 """
 
 from __future__ import annotations
@@ -43,6 +43,8 @@ class Block:
     fate: str
     argument: str
     text: str
+    # The paragraph before it.
+    above: str
 
     def __str__(self) -> str:
         return f"{self.page.relative_to(REPOSITORY)}:{self.line}"
@@ -55,11 +57,12 @@ def pages() -> list[Path]:
 def blocks(page: Path) -> list[Block]:
     text = page.read_text()
     found = []
-    for match in re.finditer(r"(?m)^```(\w+)(.*)\n((?:.*\n)*?)```$", text):
+    for match in re.finditer(r"(?m)^```(\w*)(.*)\n((?:.*\n)*?)```$", text):
         language, words, code = match.groups()
         fate, _, argument = words.strip().partition(" ")
         line = text[: match.start()].count("\n") + 1
-        found.append(Block(page, line, language, fate, argument, code))
+        above = text[: match.start()].rstrip().rpartition("\n\n")[2]
+        found.append(Block(page, line, language, fate, argument, code, above))
     return found
 
 
@@ -158,8 +161,9 @@ class Machine:
         code = self.sessions[-1].wait(WAIT_SECONDS)
         said = printed.read_text(errors="replace")
         assert code == 0, f"{block}: exit {code}\n{text}\n{said[-4000:]}\n{self.log()}"
-        for wanted in re.findall(r"# prints: (.*)", text):
-            assert wanted in said, f"{block}: {wanted!r} is not in\n{said[-4000:]}"
+        for wanted in re.findall(r"# prints (.*)", text):
+            pattern = ".*".join(map(re.escape, re.sub(r"\s", "", wanted).split("…")))
+            assert re.search(pattern, re.sub(r"\s", "", said)), f"{block}: {wanted!r} is not in\n{said[-4000:]}"
 
     def serve(self, block: Block, text: str) -> None:
         """Starts the page's server, on this machine's ports; until it is ready."""

@@ -15,6 +15,8 @@ import pytest
 from doc_pages import CODE, Machine, blocks, pages
 from uproar import BINARY, REPOSITORY
 
+# How a line begins that a reader would type.
+COMMAND = re.compile(r"(?m)^(?:sudo |uproar |aws |pip |npm |cargo |curl |podman |docker |kubectl ).*")
 FOLLOWED = {"run", "serves", "file", "config"}
 
 
@@ -43,6 +45,9 @@ def test_no_block_escapes():
     count = 0
     for page in pages():
         for block in blocks(page):
+            if not block.language:
+                commands = COMMAND.findall(block.text)
+                assert not commands, f"{block}: {commands[0]} is a command: a block of sh says what becomes of it"
             if block.language not in CODE or not block.fate and block.language in ("haproxy", "nginx"):
                 continue
             count += 1
@@ -50,6 +55,9 @@ def test_no_block_escapes():
             if block.fate == "by":
                 test = REPOSITORY / "tests" / "clients" / "python" / block.argument
                 assert page.name in test.read_text(), f"{block}: {block.argument} does not read {page.name}"
+            if block.fate == "file":
+                name = Path(block.argument).name
+                assert name in block.above, f"{block}: a reader is not told to save it as {name}"
             if block.fate == "shown":
                 assert block.argument, f"{block}: shown, and why not run?"
     assert count > 30, f"only {count} blocks were found"
