@@ -6,10 +6,15 @@
 from __future__ import annotations
 
 import os
+import shutil
+import subprocess
 import sys
+import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from engine import Podman
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 TARGET = Path(os.environ.get("CARGO_TARGET_DIR", REPOSITORY / "target"))
@@ -26,6 +31,24 @@ def shipped(pattern: str) -> Path:
     found = sorted((TARGET / "packages").glob(pattern))
     assert len(found) == 1, f"{pattern}: {found}; `packaging/build` first"
     return found[0]
+
+
+@pytest.fixture(scope="session")
+def podman() -> Iterator[Podman]:
+    """With the image that was built."""
+    directory = Path(tempfile.mkdtemp(prefix="uproar-podman-"))
+    podman = Podman(directory)
+    podman("load", "--quiet", "--input", shipped("uproar-*-image-amd64.tar"))
+    yield podman
+    podman("rm", "--all", "--force", check=False)
+    subprocess.run(["umount", "--recursive", "--quiet", directory / "root"], stderr=subprocess.DEVNULL)
+    shutil.rmtree(directory, ignore_errors=True)
+
+
+@pytest.fixture(scope="session")
+def image(podman: Podman) -> str:
+    (name,) = {line for line in podman("images", "--format={{.Repository}}:{{.Tag}}").stdout.split() if "uproar" in line}
+    return name
 
 
 FIGURES: list[str] = []

@@ -6,19 +6,16 @@ from __future__ import annotations
 import json
 import os
 import re
-import shutil
 import subprocess
 import tarfile
-import tempfile
 import time
 import urllib.request
-from collections.abc import Iterator
 from pathlib import Path
 
 import boto3
-import pytest
 from botocore.config import Config
 from conftest import REPOSITORY, TARGET, shipped
+from engine import Podman
 
 from ports import free_port
 from rawws import WebSocket
@@ -26,38 +23,6 @@ from rawws import WebSocket
 SECONDS_MAX = 60.0
 PROFILE = REPOSITORY / "deploy" / "seccomp-uproar.json"
 CONFIGURATION = (REPOSITORY / "packaging" / "uproar.toml").read_text()
-
-
-class Podman:
-    """podman with a storage of its own. What it asks of this machine: runc rather than crun, which refuses control groups
-    of both versions at once; no control over limits that only CAP_SYS_RESOURCE may raise; no timers of systemd."""
-
-    def __init__(self, directory: Path) -> None:
-        self.options = ["--storage-driver=vfs", f"--root={directory}/root", f"--runroot={directory}/run"]
-        self.options += ["--cgroup-manager=cgroupfs", "--runtime=runc", "--events-backend=file", "--log-level=fatal"]
-
-    def __call__(self, *arguments: object, check: bool = True) -> subprocess.CompletedProcess[str]:
-        command = ["podman", *self.options, *map(str, arguments)]
-        done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-        assert not check or done.returncode == 0, f"{command}: {done.returncode}: {done.stdout}{done.stderr}"
-        return done
-
-
-@pytest.fixture(scope="module")
-def podman() -> Iterator[Podman]:
-    directory = Path(tempfile.mkdtemp(prefix="uproar-podman-"))
-    podman = Podman(directory)
-    podman("load", "--quiet", "--input", shipped("uproar-*-image-amd64.tar"))
-    yield podman
-    podman("rm", "--all", "--force", check=False)
-    subprocess.run(["umount", "--recursive", "--quiet", directory / "root"], stderr=subprocess.DEVNULL)
-    shutil.rmtree(directory, ignore_errors=True)
-
-
-@pytest.fixture(scope="module")
-def image(podman: Podman) -> str:
-    (name,) = {line for line in podman("images", "--format={{.Repository}}:{{.Tag}}").stdout.split() if "uproar" in line}
-    return name
 
 
 class Container:
@@ -177,14 +142,7 @@ def test_the_commands_of_the_page(podman: Podman, tmp_path: Path):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).symlink_to(source)
     (tmp_path / "uproar.toml").write_text(CONFIGURATION)
-    shim = tmp_path / "bin" / "podman"
-    shim.parent.mkdir()
-    limits = "--network=host --ulimit=nofile=4096:4096 --ulimit=nproc=4096:4096"
-    shim.write_text(
-        f'#!/bin/sh\norder=$1; shift\ncase $order in run) set -- {limits} "$@" ;; esac\n'
-        f'exec {shutil.which("podman")} {" ".join(podman.options)} "$order" "$@"\n'
-    )
-    shim.chmod(0o755)
+    shim = podman.shim(tmp_path / "bin", "--network=host")
     done = subprocess.run(
         ["unshare", "--net", "sh", "-euc", f"ip link set lo up\n{block}"],
         env={**os.environ, "PATH": f"{shim.parent}:{os.environ['PATH']}"},

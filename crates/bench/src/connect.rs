@@ -60,6 +60,8 @@ struct Report {
     /// Connections that were opened per second.
     per_second: f64,
     opened: u64,
+    /// What moves the server's bytes; `None` if it does not say.
+    io: Option<String>,
     refused: u64,
     /// Why the first handshake was refused.
     first_refusal: Option<String>,
@@ -117,6 +119,7 @@ impl Connect {
             tls: kinds.zip(server.tls.as_ref().and_then(TlsClient::suite)),
             per_second: opened as f64 / elapsed,
             opened,
+            io: server.io(),
             refused: made.refused,
             first_refusal: made.first_refusal,
             ages: Ages::of(&made.durations),
@@ -236,6 +239,10 @@ impl Report {
             ("latency", self.ages.line()),
             ("opened", format!("{}, {refused}", self.opened)),
             ("processor", cpu),
+            (
+                "io",
+                self.io.clone().unwrap_or_else(|| "not known".to_owned()),
+            ),
             ("this program", format!("busy for {busy:.0} % of the time")),
         ];
         lines.extend(self.tls.map(|(kinds, suite)| {
@@ -257,6 +264,7 @@ impl Report {
             "handshakes_per_cpu_second": self.per_cpu_second().map(f64::round),
             "client_busy": self.client_busy,
             "width": width,
+            "io": self.io,
         });
         if let Some((kinds, suite)) = self.tls {
             result["tls"] = json!({

@@ -48,6 +48,8 @@ pub(crate) struct Fanout {
 /// The result of the measurement.
 struct Report {
     rooms: usize,
+    /// What moves the server's bytes; `None` if it does not say.
+    io: Option<String>,
     /// The suite that was agreed on; `None` without TLS.
     suite: Option<CipherSuite>,
     /// The results of the runs, ascending by deliveries per second. Never empty.
@@ -99,6 +101,7 @@ impl Fanout {
         let floor = self.floor.then(|| self.floor_beside(median(&runs), suite));
         let report = Report {
             rooms,
+            io: server.io(),
             suite,
             floor: floor.transpose()?,
             runs,
@@ -216,6 +219,7 @@ impl Fanout {
         let more = json!({
             "machine": machine,
             "rooms": report.rooms,
+            "io": report.io,
             "receivers_per_room": self.search.receivers,
             "content_bytes": self.search.content_bytes,
             "compression": self.compression,
@@ -272,6 +276,9 @@ impl Report {
                 "on the wire"
             },
         );
+        if let Some(io) = &self.io {
+            println!("io        {io}");
+        }
         if let (Some(suite), Some(bytes)) = (self.suite, median.record_bytes) {
             println!(
                 "records   {bytes:.0} bytes of content each, mean, by {}",

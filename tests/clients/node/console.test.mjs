@@ -6,6 +6,8 @@ import { execFile } from "node:child_process";
 import { test } from "node:test";
 import { promisify } from "node:util";
 
+import { CreateLoggingConfigurationCommand } from "@aws-sdk/client-ivschat";
+
 import { stage } from "./browser.mjs";
 import { press, roomHash, shows, signIn, submit } from "./console.mjs";
 import { Server, binary, credentials, until } from "./harness.mjs";
@@ -148,6 +150,49 @@ test("a search finds rooms by a part of their name, in any case", async () => {
   const names = () => [...document.querySelectorAll(".list tbody a")].map((link) => link.textContent).sort().join();
   await page.until(() => document.querySelectorAll(".list tbody tr").length === 2, "two are left");
   assert.equal(await page.run(names), "Goalkeepers,goal-line");
+});
+
+test("rooms are ordered by their viewers, by what is said in them, and by their last change", async () => {
+  const arns = {};
+  for (const name of ["order-full", "order-loud", "order-fresh"]) arns[name] = await uproar("room", "create", name);
+  const people = await Promise.all([1, 2, 3, 4].map((number) => staged.server.join(arns["order-full"], `u${number}`)));
+  const talker = await staged.server.join(arns["order-loud"], "talker");
+  const talk = setInterval(() => talker.send("hello").catch(() => {}), 20);
+  const page = await signedIn(credentials, "#/rooms");
+  const orderBy = (value) => {
+    const select = document.querySelector("[name=sort]");
+    select.value = value;
+    select.dispatchEvent(new Event("change"));
+  };
+  const isFirst = (name) => document.querySelector(".list tbody a")?.textContent === name;
+  for (const [by, first] of [["viewers", "order-full"], ["rate", "order-loud"], ["changed", "order-fresh"], ["viewers", "order-full"]]) {
+    await page.run(orderBy, by);
+    await page.until(isFirst, `${first} is first by ${by}`, first);
+  }
+  clearInterval(talk);
+  [talker, ...people].forEach((viewer) => viewer.leave());
+  for (const arn of Object.values(arns)) await uproar("room", "delete", arn);
+  assert.deepEqual(page.faults, []);
+});
+
+test("what the machine does not carry is said with its reason; so are log destinations and the certificate", async () => {
+  const own = await Server.start({ environment: { UPROAR_QUOTAS__CONNECTIONS: "50000000" } });
+  const page = await staged.browser.open(`${own.controlUrl}/console#/operations`);
+  await page.run(submit, ".sign-in", { id: credentials.accessKeyId, secret: credentials.secretAccessKey });
+  await page.until(shows, "no destination yet", "No logging configuration exists.");
+  await page.until(() => document.querySelector(".warnings li"), "memory for fifty million viewers is not here");
+  const warning = await page.run(() => document.querySelector(".warnings li").innerText);
+  assert.match(warning, / is .+, needed is .+\. .+/);
+  await page.until(shows, "no certificate", "The listeners speak no TLS");
+  const s3 = { s3: { bucketName: "chat-logs" } };
+  await own.api.send(new CreateLoggingConfigurationCommand({ name: "evening", destinationConfiguration: s3 }));
+  const fresh = await staged.browser.open(`${own.controlUrl}/console#/operations`);
+  await fresh.run(submit, ".sign-in", { id: credentials.accessKeyId, secret: credentials.secretAccessKey });
+  await fresh.until(shows, "its name", "evening");
+  assert.ok(await fresh.run(() => [...document.querySelectorAll(".plain .badge")].some((badge) => badge.textContent === "active")));
+  assert.ok(await fresh.run(shows, "chat-logs"), "and where it goes");
+  assert.deepEqual([page.faults, fresh.faults], [[], []]);
+  await own.stop();
 });
 
 test("a key that only looks sees everything and changes nothing", async () => {

@@ -50,6 +50,13 @@ def test_fanout_with_floor_and_plot(tmp_path):
     assert len(picture.findall("{*}circle")) == 2
 
 
+@pytest.mark.parametrize("io", ["io_uring", "epoll"])
+def test_both_ways_of_moving_bytes_can_be_compared(io):
+    """Goal: a figure says what it is of. Method: the server's own word, not the flag."""
+    assert bench(*FANOUT, "--io", io)["io"] == io
+    assert bench("connect", "--total", "50", "--width", "4", "--held", "10", "--io", io)["io"] == io
+
+
 def test_connect():
     result = bench("connect", "--total", "300", "--width", "8", "--held", "50", "--rooms", "2")
     assert (result["opened"], result["refused"], result["first_refusal"]) == (300, 0, None)

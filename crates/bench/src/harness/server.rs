@@ -253,6 +253,18 @@ impl ServerUnderTest {
             .collect()
     }
 
+    /// Returns what moves its viewers' bytes, `io_uring` or `epoll`; `None` if its control listener is not known.
+    pub(crate) fn io(&self) -> Option<String> {
+        let page = api::get(self.control?, "/metrics").ok()?;
+        let read = |line: &str| {
+            line.strip_prefix("uproar_io_info{backend=\"")?
+                .split('"')
+                .next()
+                .map(str::to_owned)
+        };
+        page.lines().find_map(read)
+    }
+
     /// Returns the sum, in seconds, and the count of a histogram of its metrics; `None` if its control listener is not known.
     pub(crate) fn sum_and_count(&self, name: &str) -> Option<(f64, f64)> {
         let page = api::get(self.control?, "/metrics").ok()?;

@@ -88,7 +88,7 @@ const meter = (value, most, text) =>
   el("span", { class: "metered" },
     el("progress", { value: Math.max(0, value), max: most, "aria-label": text }), el("span", { class: "number" }, text));
 
-const AREAS = { resident: "whole process", roomLogs: "room logs", connections: "connections", usedTokens: "used tokens" };
+const AREAS = { resident: "whole process", roomLogs: "room logs", connections: "connections", usedTokens: "used tokens", receiveBuffers: "receive buffers" };
 
 function bars(memory) {
   const most = Math.max(...Object.values(memory), 1);
