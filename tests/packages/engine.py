@@ -34,9 +34,9 @@ class Podman:
         assert not check or done.returncode == 0, f"{command}: {done.returncode}: {done.stdout}{done.stderr}"
         return done
 
-    def shim(self, directory: Path, *running: str) -> Path:
-        """A program `podman` that does the same, and runs containers with these options besides."""
-        shim = directory / "podman"
+    def shim(self, directory: Path, *running: str, name: str = "podman") -> Path:
+        """A program of this name that does the same, and runs containers with these options besides."""
+        shim = directory / name
         directory.mkdir(exist_ok=True)
         shim.write_text(
             f'#!/bin/sh\nexport CONTAINERS_CONF={self.environment["CONTAINERS_CONF"]}\n'

@@ -6,6 +6,7 @@ from __future__ import annotations
 import contextlib
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -15,6 +16,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import boto3
+import yaml
 from botocore.config import Config
 from conftest import REPOSITORY, TARGET
 from engine import Podman
@@ -157,7 +159,11 @@ with uproar("{image}") as container:
     bob.say("hello", "r")
     print(bob.receive()["Content"])
 ''')
-    environment = {**os.environ, "DOCKER_HOST": f"unix://{socket}", "TESTCONTAINERS_RYUK_DISABLED": "true"}
+    # What a machine that is itself a container, as this may be, has to be told: where published ports are.
+    environment = {
+        **os.environ, "DOCKER_HOST": f"unix://{socket}", "TESTCONTAINERS_RYUK_DISABLED": "true",
+        "TESTCONTAINERS_CONNECTION_MODE": "docker_host", "TESTCONTAINERS_HOST_OVERRIDE": "127.0.0.1",
+    }  # fmt: skip
     with running(service, cwd=tmp_path, env=podman.environment) as printed:
         deadline = time.monotonic() + SECONDS_MAX
         while not socket.exists():
@@ -165,3 +171,47 @@ with uproar("{image}") as container:
             time.sleep(0.05)
         done = subprocess.run([sys.executable, script], env=environment, capture_output=True, text=True)
     assert (done.returncode, done.stdout) == (0, "hello\n"), done.stderr + printed.read_text()
+
+
+WORKFLOW = REPOSITORY / "examples" / "ci" / "github-actions.yml"
+
+
+def test_the_steps_of_the_workflow_example_do_what_they_say(podman: Podman, image: str, tmp_path: Path):
+    """Goal: whoever copies it has a server per test, and one for a whole job. Method: its steps by bash, as GitHub runs them; what
+    a release holds comes from here, `docker` is podman, and pip finds everything installed."""
+    (archive,) = (TARGET / "packages").glob("uproar-*-x86_64-linux.tar.xz")
+    sums = dict(reversed(line.split()) for line in (TARGET / "packages" / "SHA256SUMS").read_text().splitlines())
+    messaging, control = free_port(), free_port()
+    told = {
+        "${{ vars.UPROAR_URL }}": archive.as_uri(), "${{ vars.UPROAR_SHA256 }}": sums[archive.name],
+        "${{ vars.UPROAR_IMAGE }}": image, "127.0.0.1:8080:8080": f"127.0.0.1:{messaging}:8080",
+        "127.0.0.1:8081:8081": f"127.0.0.1:{control}:8081", "127.0.0.1:8081": f"127.0.0.1:{control}",
+    }  # fmt: skip
+    text = WORKFLOW.read_text()
+    for old, new in told.items():
+        text = text.replace(old, new)
+    podman.shim(tmp_path / "bin", "--name=job", name="docker")
+    (tmp_path / "bin" / "pip").symlink_to("/bin/true")
+    work = tmp_path / "work"
+    shutil.copytree(REPOSITORY / "examples" / "pytest", work)
+    paths = tmp_path / "paths"
+    paths.write_text("")
+    try:
+        for job in yaml.safe_load(text)["jobs"].values():
+            for step in (step for step in job["steps"] if "run" in step):
+                first = [*paths.read_text().split(), tmp_path / "bin", Path(sys.executable).parent]
+                environment = {
+                    **os.environ, "HOME": str(tmp_path), "GITHUB_PATH": str(paths), **job.get("env", {}), **step.get("env", {}),
+                    "PATH": ":".join(map(str, first)) + ":/usr/bin:/bin:/usr/sbin:/sbin", "PYTEST_ADDOPTS": "-p no:cacheprovider",
+                }  # fmt: skip
+                environment.pop("UPROAR_BIN", None)
+                done = subprocess.run(
+                    ["bash", "-e", "-o", "pipefail", "-c", step["run"]], cwd=work, env=environment,
+                    stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+                )  # fmt: skip
+                assert done.returncode == 0, f"{step}: {done.stdout}"
+        bob = viewer(api(control, DEV_KEY), messaging, LOBBY)
+        bob.say("hello", "r")
+        assert bob.receive()["Content"] == "hello"
+    finally:
+        podman("rm", "--force", "job", check=False)

@@ -1,4 +1,4 @@
-"""The examples of a server per test, run as they are; those for a container runtime, which is not here, are checked as text."""
+"""The examples of a server per test, run as they are; those for a container runtime are checked as text, and run by tests/packages."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def uproar_lines(text: str) -> list[str]:
 
 @pytest.mark.parametrize("name", ["github-actions.yml", "testcontainers_chat.py"])
 def test_files_for_containers_have_no_mistake_that_text_can_show(name):
-    """Goal: they parse, and `dev` takes the flags that they pass. They were not run: no container runtime is here."""
+    """Goal: they parse, and `dev` takes the flags that they pass. tests/packages runs them."""
     text = (EXAMPLES / "ci" / name).read_text()
     if name.endswith(".py"):
         ast.parse(text)
