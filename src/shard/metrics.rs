@@ -10,7 +10,7 @@ pub use super::figure::{Figure, Peak};
 use super::close_reason::CloseReason;
 use super::room_sizes::{self, RoomSizes, SIZES};
 use super::rule_times::RuleTimes;
-use super::times::{LONG, Observed, Times};
+use super::times::{LongObserved, LongTimes, Observed, Times};
 use uproar_proto::base::limits::{
     RECEIVE_BUFFER_BYTES, RECEIVE_BUFFERS, RECEIVE_BUFFERS_FURTHER, RINGS_MAX, USED_TOKENS_MAX,
 };
@@ -45,7 +45,7 @@ macro_rules! metrics {
             /// Most items that waited in the shard's mailboxes when a turn began, since it was last taken.
             pub mailbox_depth: Peak,
             /// From the admission of a connection to its end.
-            pub lifetimes: Times<LONG>,
+            pub lifetimes: LongTimes,
             /// How many rooms there are of each size.
             pub room_sizes: RoomSizes,
             /// What rules took to judge messages.
@@ -172,7 +172,7 @@ pub fn render(shards: &[Arc<ShardMetrics>], page: &mut Exposition) {
             sum(&|shard| shard.closed(reason)),
         );
     }
-    let lifetimes = Observed::of(shards.iter().map(|shard| &shard.lifetimes));
+    let lifetimes = LongObserved::of(shards.iter().map(|shard| &shard.lifetimes));
     lifetimes.render(&mut page.family(&LIFETIME), &[]);
     let cost = Duration::from_nanos(sum(&|shard| &shard.send_cost_nanos));
     page.single(&SEND_COST, cost.as_secs_f64());

@@ -24,8 +24,14 @@ const LONG_US: [u64; BOUNDS] = {
     bounds
 };
 
-/// That times are long: seconds to a day, instead of half a millisecond to five seconds.
-pub const LONG: bool = true;
+/// Half a millisecond to five seconds.
+pub type Times = TimesOf<false>;
+/// Seconds to a day.
+pub type LongTimes = TimesOf<true>;
+/// What several threads have observed of [`Times`].
+pub type Observed = ObservedOf<false>;
+/// What several threads have observed of [`LongTimes`].
+pub type LongObserved = ObservedOf<true>;
 
 const fn bounds_us(is_long: bool) -> &'static [u64; BOUNDS] {
     if is_long { &LONG_US } else { &SHORT_US }
@@ -33,7 +39,7 @@ const fn bounds_us(is_long: bool) -> &'static [u64; BOUNDS] {
 
 /// Counts of times by upper bound, and their sum.
 #[derive(Debug, Default)]
-pub struct Times<const IS_LONG: bool = false> {
+pub struct TimesOf<const IS_LONG: bool> {
     counts: [Figure; BOUNDS],
     above: Figure,
     sum_nanos: Figure,
@@ -41,13 +47,13 @@ pub struct Times<const IS_LONG: bool = false> {
 
 /// What several threads have observed.
 #[derive(Debug, Default)]
-pub struct Observed<const IS_LONG: bool = false> {
+pub struct ObservedOf<const IS_LONG: bool> {
     /// How many, by upper bound; the last one counts those above all.
     pub counts: [u64; BOUNDS + 1],
     sum: Duration,
 }
 
-impl<const IS_LONG: bool> Times<IS_LONG> {
+impl<const IS_LONG: bool> TimesOf<IS_LONG> {
     /// Counts a time; the thread that owns it alone may.
     pub fn observe(&self, time: Duration) {
         let nanos = u64::try_from(time.as_nanos()).unwrap_or(u64::MAX);
@@ -58,9 +64,9 @@ impl<const IS_LONG: bool> Times<IS_LONG> {
     }
 }
 
-impl<const IS_LONG: bool> Observed<IS_LONG> {
+impl<const IS_LONG: bool> ObservedOf<IS_LONG> {
     /// Adds up.
-    pub fn of<'a>(all: impl IntoIterator<Item = &'a Times<IS_LONG>>) -> Self {
+    pub fn of<'a>(all: impl IntoIterator<Item = &'a TimesOf<IS_LONG>>) -> Self {
         let mut observed = Self::default();
         for times in all {
             let counts = times.counts.iter().chain([&times.above]);

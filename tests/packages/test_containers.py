@@ -183,8 +183,8 @@ def test_the_steps_of_the_workflow_example_do_what_they_say(podman: Podman, imag
     sums = dict(reversed(line.split()) for line in (TARGET / "packages" / "SHA256SUMS").read_text().splitlines())
     messaging, control = free_port(), free_port()
     told = {
-        "${{ vars.UPROAR_URL }}": archive.as_uri(), "${{ vars.UPROAR_SHA256 }}": sums[archive.name],
-        "${{ vars.UPROAR_IMAGE }}": image, "127.0.0.1:8080:8080": f"127.0.0.1:{messaging}:8080",
+        "${{ vars.CHAT_SERVER_URL }}": archive.as_uri(), "${{ vars.CHAT_SERVER_SHA256 }}": sums[archive.name],
+        "${{ vars.CHAT_SERVER_IMAGE }}": image, "127.0.0.1:8080:8080": f"127.0.0.1:{messaging}:8080",
         "127.0.0.1:8081:8081": f"127.0.0.1:{control}:8081", "127.0.0.1:8081": f"127.0.0.1:{control}",
     }  # fmt: skip
     text = WORKFLOW.read_text()

@@ -32,7 +32,7 @@ impl Operator {
             "handshakes": self.sum(|shard| &shard.handshakes),
             "totals": totals(&self.shards),
             "shards": shards,
-            "fanout": { "bounds_us": <Observed>::bounds_us(), "counts": fanout(&self.shards).counts },
+            "fanout": { "bounds_us": Observed::bounds_us(), "counts": fanout(&self.shards).counts },
             "memory": self.memory(),
             "cluster": self.cluster(),
         })
