@@ -177,7 +177,7 @@ pub fn render(shards: &[Arc<ShardMetrics>], page: &mut Exposition) {
     let cost = Duration::from_nanos(sum(&|shard| &shard.send_cost_nanos));
     page.single(&SEND_COST, cost.as_secs_f64());
     render_shards(shards, page);
-    room_sizes::render(shards, page);
+    room_sizes::render(shards.iter().map(|shard| &shard.room_sizes), page);
     let count = u64::try_from(shards.len()).expect("at most 1024");
     let tokens = u64::try_from(USED_TOKENS_MAX).expect("millions");
     page.single(&TOKENS_LIMIT, count * tokens);

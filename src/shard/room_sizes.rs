@@ -1,9 +1,6 @@
 //! Rooms by their number of viewers: the classes of `/metrics`, and how many rooms are in each.
 
-use std::sync::Arc;
-
 use super::figure::Figure;
-use super::metrics::ShardMetrics;
 use crate::exposition::{Exposition, Family};
 
 /// Names of the classes, each with its greatest number of viewers.
@@ -56,10 +53,9 @@ impl Census {
 }
 
 /// Adds the rooms of all shards to `/metrics`.
-pub fn render(shards: &[Arc<ShardMetrics>], page: &mut Exposition) {
+pub fn render<'a>(shards: impl Iterator<Item = &'a RoomSizes> + Clone, page: &mut Exposition) {
     let sum = |figure: &dyn Fn(&RoomSizes) -> &Figure| -> u64 {
-        let figures = shards.iter().map(|shard| figure(&shard.room_sizes).get());
-        figures.sum()
+        shards.clone().map(|sizes| figure(sizes).get()).sum()
     };
     let mut rooms = page.family(&ROOMS);
     rooms.add(&[("size", "0")], sum(&|sizes| &sizes.empty));
@@ -81,11 +77,11 @@ mod tests {
     /// begins at nothing.
     #[test]
     fn a_census_counts_each_room_once() {
-        let metrics = Arc::new(ShardMetrics::default());
+        let (sizes, others) = (RoomSizes::default(), RoomSizes::default());
         let mut census = Census::default();
         let shown = || {
             let mut page = Exposition::new();
-            render(&[Arc::clone(&metrics), Arc::default()], &mut page);
+            render([&sizes, &others].into_iter(), &mut page);
             let text = page.into_text();
             let lines = text.lines().filter(|line| !line.starts_with('#'));
             let counts = lines.map(|line| line.rsplit_once(' ').expect("a value").1.to_owned());
@@ -95,9 +91,9 @@ mod tests {
             census.see(viewers);
         }
         assert_eq!(shown(), "0 0 0 0 0 0");
-        census.end(&metrics.room_sizes);
+        census.end(&sizes);
         assert_eq!(shown(), "2 2 2 1 1 2");
-        census.end(&metrics.room_sizes);
+        census.end(&sizes);
         assert_eq!(shown(), "0 0 0 0 0 0");
     }
 }
