@@ -213,12 +213,12 @@ impl Control {
         Some(BanNotice { rooms, frame })
     }
 
-    /// Kicks the user, as DisconnectUser does. Over a rate nobody is told: the ban closes the connections all the same.
+    /// Kicks the user, as DisconnectUser does, but that this kick bans nobody. Over a rate nobody is told: the ban closes the connections all the same.
     async fn announce(&self, ban: &BanRecord) {
         for room in self.rooms_of_ban(ban).await {
             let kicked = self
                 .gateway
-                .disconnect_user(room, &ban.user_id, &ban.reason);
+                .disconnect_user(room, (&ban.user_id, &ban.reason), true);
             let _untold: Result<FrameId, Refused> = kicked.await;
         }
     }

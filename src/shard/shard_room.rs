@@ -106,6 +106,8 @@ pub(super) struct HomeRoom {
 pub(super) enum Published {
     /// It is in the room's order; the room must be flushed.
     Appended(FrameId),
+    /// The same; it is a disconnect that tells of a ban.
+    Banned(FrameId),
     /// Its review handler decides, or a moderator; or its sender alone has it.
     Held(FrameId),
     /// The home of the room's hash slot decides: it is to be asked.

@@ -75,7 +75,7 @@ impl HomeRoom {
         });
         Ok(Some(Entry {
             // Of an event it says that it can wait for the pace.
-            is_urgent: !ask.is_exempt,
+            is_urgent: !ask.is_exempt || evicts,
             eviction,
             ..entry(key, ask.room, sent, buffer.split().freeze())
         }))

@@ -226,6 +226,7 @@ impl Rooms {
                 env.metrics.cluster_authored.inc();
                 let extension = home.room.settings().extension.as_deref();
                 if let Some(seconds) = extension.and_then(|extension| extension.settings.kick)
+                    && !ask.is_exempt
                     && let Some(Eviction { user_id, reason }) = entry.eviction.clone()
                 {
                     let eviction = command::Eviction { user_id, reason };

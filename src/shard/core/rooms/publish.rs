@@ -64,23 +64,29 @@ impl Rooms {
         .map(|_id| ())
     }
 
-    /// Executes a deletion or disconnect of the API, and answers with the event's id.
+    /// Executes a deletion or disconnect of the API, and answers with the event's id. A disconnect of whoever `is_banned`
+    /// bans nobody.
     pub(in crate::shard::core) fn moderate<S>(
         &mut self,
         room: RoomId,
-        request: &Request<'_>,
+        (request, is_banned): (&Request<'_>, bool),
         answer: Answer<Said>,
         env: &mut Env<S>,
     ) {
         if self.is_clustered() {
             let [subject, detail, request_id] = request.texts();
             let texts = [subject, detail, request_id, ""];
-            let asked = (kind(request.action()), texts, false);
+            let asked = (kind(request.action()), texts, is_banned);
             return self.ask_for_api(room, asked, answer, env);
         }
         let done = self.find(room).ok_or(NO_ROOM).and_then(|room_slot| {
             self.with_home(room_slot, env, |home, _, context| {
-                home.act(request, "", context).map(Published::Appended)
+                let done = home.act(request, "", context);
+                done.map(if is_banned {
+                    Published::Banned
+                } else {
+                    Published::Appended
+                })
             })
         });
         let outcome = done.map_err(|(code, text)| Refused::of(code, &text));
@@ -224,11 +230,13 @@ impl Rooms {
         let home = shard_room.home.as_mut().ok_or(NO_ROOM)?;
         let before = home.evictions.len();
         let mut context = env.publish_context(&mut self.review_queue);
-        match work(home, (shard_room.id, room_slot), &mut context)? {
-            Published::Appended(id) => {
+        let published = work(home, (shard_room.id, room_slot), &mut context)?;
+        let bans = !matches!(published, Published::Banned(_));
+        match published {
+            Published::Appended(id) | Published::Banned(id) => {
                 let extension = shard_room.settings.extension.as_deref();
                 if let Some(seconds) = extension.and_then(|extension| extension.settings.kick)
-                    && let Some(eviction) = home.evictions.get(before)
+                    && let Some(eviction) = home.evictions.get(before).filter(|_| bans)
                 {
                     ban_kicked(shard_room.id, eviction, seconds, env);
                 }
