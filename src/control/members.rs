@@ -115,6 +115,7 @@ impl Control {
             Err((ErrorCode::BadRequest, _)) => "400",
             Err((ErrorCode::Forbidden, _)) => "403",
             Err((ErrorCode::NotFound, _)) => "404",
+            Err((ErrorCode::NotAcceptable, _)) => UNCHANGED,
             Err((ErrorCode::TooManyRequests, _)) => "429",
             Err(_) => "500",
         };
@@ -133,8 +134,8 @@ impl Control {
         self.gateway.tell(sender.shard, answer);
     }
 
-    /// Notes a command before it is answered. What the server does by itself, as taking back the pin of a message that
-    /// was deleted, is part of another act.
+    /// Notes a command before it is answered. What has changed nothing is not noted, nor what the server does by itself as part
+    /// of another act, as taking back the pin of a message that was deleted.
     async fn audit_member(
         &self,
         room: RoomId,
@@ -143,7 +144,7 @@ impl Control {
         result: &'static str,
     ) {
         let audit = &self.gateway.shared().audit;
-        if !audit.is_on() || result == "400" {
+        if !audit.is_on() || result == "400" || result == UNCHANGED {
             return;
         }
         let by = match (sender_json, verb) {
@@ -205,10 +206,11 @@ impl Control {
                     Cause::Rule => "uproar:rules".to_owned(),
                 };
                 let banned = self.ban_member(room, ban, by).await;
-                banned.map_err(|fault| {
+                let banned = banned.map_err(|fault| {
                     self.note_unbanned((room, ban), &fault);
                     refusal(&fault)
-                })
+                })?;
+                banned.ok_or((ErrorCode::NotAcceptable, "".into()))
             }
             Verb::Unban(user_id) => {
                 moderator(sender_json, user_id)?;
@@ -271,8 +273,14 @@ impl Control {
         }
     }
 
-    /// Bans a user as a moderator says, or because of a kick; returns what is so now, for people.
-    async fn ban_member(&self, room: RoomId, ban: &NewBan, by: String) -> Result<String, Fault> {
+    /// Bans a user as a moderator says, or because of a kick or a rule; returns what is so now, for people. `None`: the ban
+    /// that there is stays.
+    async fn ban_member(
+        &self,
+        room: RoomId,
+        ban: &NewBan,
+        by: String,
+    ) -> Result<Option<String>, Fault> {
         let source = Source::of(ban.cause);
         let wanted = Wanted {
             room: Some(room),
@@ -281,7 +289,7 @@ impl Control {
             source,
             addresses: false,
         };
-        self.ban(wanted).await?;
+        let made = self.ban(wanted).await?;
         let NewBan {
             user_id,
             mode,
@@ -294,7 +302,7 @@ impl Control {
             BanMode::Shadow => "shadow banned",
         };
         let time = seconds.map_or_else(String::new, |seconds| format!(" for {seconds} s"));
-        Ok(format!("{user_id} is {done}{time}"))
+        Ok(made.map(|_| format!("{user_id} is {done}{time}")))
     }
 
     /// Lays a value over a tag, or takes it back; returns what is so now, for people.
@@ -371,6 +379,8 @@ impl Control {
     }
 }
 
+/// How a ban is counted that follows from a kick or a rule, where another one stays.
+const UNCHANGED: &str = "unchanged";
 /// Why a pin by id alone is refused.
 const NOT_REMEMBERED: &str = "The message is not remembered; give its text, too";
 /// The moderator who bans or unbans a user: anybody but herself.
