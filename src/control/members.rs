@@ -2,25 +2,23 @@
 
 use std::borrow::Cow;
 use std::convert::Infallible;
-use std::future::poll_fn;
+use std::future::{pending, poll_fn};
 use std::rc::Rc;
 use std::task::Poll;
-use std::time::Duration;
 
 use tokio::sync::mpsc;
-use tokio::time::{Instant, sleep, sleep_until};
 
 use super::bans::{Source, Wanted};
 use super::fault::Fault;
 use super::op::purge::purge;
 use super::pins::Pinning;
-use super::record::{Override, Record, RoomRecord};
+use super::record::{Override, RoomRecord};
 use super::state::Control;
 use crate::audit::{By, Entry};
 use crate::shard::command::{Command, MemberAnswer, MemberOrder, Refused};
 use crate::shard::estate::unfinished::Act;
 use uproar_proto::base::id::{FrameId, RoomId};
-use uproar_proto::base::limits::{CALLS_OPEN_MAX, OVERRIDES_LOOK, OVERRIDES_LOOK_MIN};
+use uproar_proto::base::limits::CALLS_OPEN_MAX;
 use uproar_proto::chat::{ErrorCode, encode, texts};
 use uproar_proto::extension::Verb;
 use uproar_proto::extension::bans::BanMode;
@@ -30,26 +28,23 @@ use uproar_proto::extension::new_ban::{Cause, NewBan};
 use uproar_proto::extension::pin::PinRequest;
 
 impl Control {
-    /// Carries out members' commands, as long as the server runs. Call within a `LocalSet`.
+    /// Carries out members' commands, and ends what they did for a time, as long as the server runs. Call within a `LocalSet`.
     pub async fn serve_members(self: Rc<Self>, orders: mpsc::Receiver<MemberOrder>) -> Infallible {
         self.orders.replace(Some(orders));
-        // The first look is at what has ended while no process looked.
-        let mut look = Instant::now();
-        loop {
-            let next = poll_fn(|context| match &mut *self.orders.borrow_mut() {
-                Some(orders) => orders.poll_recv(context),
-                None => Poll::Pending,
-            });
-            tokio::select! {
-                Some(order) = next => self.accept(order),
-                () = sleep_until(look) => {
-                    let next = self.lift_overrides().await;
-                    self.remove_old_bans().await;
-                    look = Instant::now() + next.clamp(OVERRIDES_LOOK_MIN, OVERRIDES_LOOK);
+        let take_orders = async {
+            loop {
+                let next = poll_fn(|context| match &mut *self.orders.borrow_mut() {
+                    Some(orders) => orders.poll_recv(context),
+                    None => Poll::Pending,
+                });
+                match next.await {
+                    Some(order) => self.accept(order),
+                    // No shard is left that gives any.
+                    None => pending().await,
                 }
-                () = self.look_now.notified() => look = Instant::now(),
             }
-        }
+        };
+        tokio::join!(self.keep_ends(), take_orders).0
     }
 
     /// Begins to carry a command out. While another process may have the database, what the server does by itself is
@@ -322,14 +317,8 @@ impl Control {
         let room = edited
             .await?
             .ok_or_else(|| Fault::not_found(&id.to_string()))?;
+        self.note_ends(id);
         self.put_room(&room).await?;
-        if let (Some(seconds), Some(_)) = (set.seconds, &set.value) {
-            let control = Rc::clone(self);
-            tokio::task::spawn_local(async move {
-                sleep(Duration::from_secs(seconds.into())).await;
-                control.lift(id).await;
-            });
-        }
         let name = set.tag;
         let until = set
             .seconds
@@ -339,43 +328,6 @@ impl Control {
             Some("") => format!("{name} is off{until}"),
             Some(value) => format!("{name} is {value}{until}"),
         })
-    }
-
-    /// Takes back what moderators laid over tags, and pinned, for a time that has passed, in all rooms; returns when the next
-    /// one ends. In a cluster each node looks; the first one does it.
-    async fn lift_overrides(self: &Rc<Self>) -> Duration {
-        let now_ms = self.clock.now().unix.millis();
-        let ends = self.registry.rooms.each(|room| {
-            let end = room.first_end()?;
-            Some((end, room.id()))
-        });
-        let mut next = Duration::MAX;
-        for (end, id) in ends.into_iter().flatten() {
-            let left = Duration::from_millis(end.saturating_sub(now_ms));
-            if left.is_zero() {
-                self.lift(id).await;
-            }
-            // Of one room several may end one soon after the other.
-            next = next.min(left);
-        }
-        next
-    }
-
-    /// Does so in one room, if the time has passed. While the disk refuses, the next look does it.
-    pub(super) async fn lift(self: &Rc<Self>, id: RoomId) {
-        let _open = Rc::clone(&self.open_calls);
-        let now_ms = self.clock.now().unix.millis();
-        let is_overdue = |room: RoomRecord| room.is_overdue(now_ms);
-        if self.phase.is_ending() || !self.registry.rooms.get(id).is_some_and(is_overdue) {
-            return;
-        }
-        let edited = self.registry.edit(id, |room: &mut RoomRecord| {
-            room.lift_overdue(now_ms);
-            Ok(())
-        });
-        if let Ok(Some(room)) = edited.await {
-            let _logged = self.put_room(&room).await;
-        }
     }
 }
 

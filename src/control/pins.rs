@@ -2,10 +2,8 @@
 
 use std::collections::BTreeMap;
 use std::rc::Rc;
-use std::time::Duration;
 
 use serde_json::Value;
-use tokio::time::sleep;
 
 use super::fault::{Fault, Missing};
 use super::record::{PinRecord, RoomRecord};
@@ -104,14 +102,8 @@ impl Control {
         let record = edited
             .await?
             .ok_or_else(|| Fault::not_found(&room.to_string()))?;
+        self.note_ends(room);
         self.put_room(&record).await?;
-        if let Some(seconds) = asked.seconds {
-            let control = Rc::clone(self);
-            tokio::task::spawn_local(async move {
-                sleep(Duration::from_secs(seconds.into())).await;
-                control.lift(room).await;
-            });
-        }
         if is_remembered {
             self.check_pin(room, id).await?;
         }

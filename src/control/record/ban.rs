@@ -94,7 +94,7 @@ impl BanRecord {
 }
 
 /// The instant of a wall-clock time, as far as the clocks agree now.
-fn tick_at(unix_ms: u64, now: Now) -> Tick {
+pub(in crate::control) fn tick_at(unix_ms: u64, now: Now) -> Tick {
     let nanos = unix_ms.saturating_mul(1_000_000);
     let left = UnixTime::from_nanos(nanos)
         .nanos()
