@@ -88,12 +88,12 @@ impl Drop for Place<'_> {
 
 impl Control {
     /// Bans a user. When it returns the ban is on disk and in force on this server; in a cluster on the others a moment later.
-    /// One that follows from a kick or a rule never takes the place of one that lasts as long: then that one is returned.
+    /// `None`: it follows from a kick or a rule, and the one that is there stays, which is as strict and lasts as long.
     ///
     /// # Errors
     ///
     /// There are as many bans as may be, or the disk refuses.
-    pub(super) async fn ban(&self, wanted: Wanted) -> Result<BanRecord, Fault> {
+    pub(super) async fn ban(&self, wanted: Wanted) -> Result<Option<BanRecord>, Fault> {
         let Wanted { room, ban, .. } = &wanted;
         let id = BanId::of(*room, &ban.user_id);
         let _place = self.take_place(*room, id)?;
@@ -104,7 +104,7 @@ impl Control {
         };
         let now_ms = self.clock.now().unix.millis();
         let until = |seconds: u32| now_ms + 1000 * u64::from(seconds);
-        let record = BanRecord {
+        let mut record = BanRecord {
             header: ResourceHeader::new(id, now_ms),
             room: room.map(|room| room.to_string()),
             user_id: ban.user_id.to_string(),
@@ -115,10 +115,10 @@ impl Control {
             networks,
         };
         if matches!(wanted.source, Source::Kick | Source::Rule) {
-            let stays = |there: &BanRecord| there.outlasts(&record, now_ms);
-            let there = self.registry.put_ban_unless(record.clone(), stays).await?;
-            if let Some(there) = there {
-                return Ok(there);
+            let over = |there: &BanRecord| record.clone().over(there, now_ms);
+            match self.registry.put_ban_over(&record, over).await? {
+                Some(put) => record = put,
+                None => return Ok(None),
             }
         } else {
             self.registry.put_ban(record.clone()).await?;
@@ -134,7 +134,7 @@ impl Control {
         } else if ban.mode == BanMode::Ban && wanted.source != Source::Kick {
             self.announce(&record).await;
         }
-        Ok(record)
+        Ok(Some(record))
     }
 
     /// Stores a ban that is in force, with other texts or addresses. Nobody is told of it again.
@@ -213,12 +213,12 @@ impl Control {
         Some(BanNotice { rooms, frame })
     }
 
-    /// Kicks the user, as DisconnectUser does. Over a rate nobody is told: the ban closes the connections all the same.
+    /// Kicks the user, as DisconnectUser does, but that this kick bans nobody. Over a rate nobody is told: the ban closes the connections all the same.
     async fn announce(&self, ban: &BanRecord) {
         for room in self.rooms_of_ban(ban).await {
             let kicked = self
                 .gateway
-                .disconnect_user(room, &ban.user_id, &ban.reason);
+                .disconnect_user(room, (&ban.user_id, &ban.reason), true);
             let _untold: Result<FrameId, Refused> = kicked.await;
         }
     }

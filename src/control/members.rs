@@ -2,25 +2,23 @@
 
 use std::borrow::Cow;
 use std::convert::Infallible;
-use std::future::poll_fn;
+use std::future::{pending, poll_fn};
 use std::rc::Rc;
 use std::task::Poll;
-use std::time::Duration;
 
 use tokio::sync::mpsc;
-use tokio::time::{Instant, sleep, sleep_until};
 
 use super::bans::{Source, Wanted};
 use super::fault::Fault;
 use super::op::purge::purge;
 use super::pins::Pinning;
-use super::record::{Override, Record, RoomRecord};
+use super::record::{Override, RoomRecord};
 use super::state::Control;
 use crate::audit::{By, Entry};
 use crate::shard::command::{Command, MemberAnswer, MemberOrder, Refused};
 use crate::shard::estate::unfinished::Act;
 use uproar_proto::base::id::{FrameId, RoomId};
-use uproar_proto::base::limits::{CALLS_OPEN_MAX, OVERRIDES_LOOK, OVERRIDES_LOOK_MIN};
+use uproar_proto::base::limits::CALLS_OPEN_MAX;
 use uproar_proto::chat::{ErrorCode, encode, texts};
 use uproar_proto::extension::Verb;
 use uproar_proto::extension::bans::BanMode;
@@ -30,26 +28,23 @@ use uproar_proto::extension::new_ban::{Cause, NewBan};
 use uproar_proto::extension::pin::PinRequest;
 
 impl Control {
-    /// Carries out members' commands, as long as the server runs. Call within a `LocalSet`.
+    /// Carries out members' commands, and ends what they did for a time, as long as the server runs. Call within a `LocalSet`.
     pub async fn serve_members(self: Rc<Self>, orders: mpsc::Receiver<MemberOrder>) -> Infallible {
         self.orders.replace(Some(orders));
-        // The first look is at what has ended while no process looked.
-        let mut look = Instant::now();
-        loop {
-            let next = poll_fn(|context| match &mut *self.orders.borrow_mut() {
-                Some(orders) => orders.poll_recv(context),
-                None => Poll::Pending,
-            });
-            tokio::select! {
-                Some(order) = next => self.accept(order),
-                () = sleep_until(look) => {
-                    let next = self.lift_overrides().await;
-                    self.remove_old_bans().await;
-                    look = Instant::now() + next.clamp(OVERRIDES_LOOK_MIN, OVERRIDES_LOOK);
+        let take_orders = async {
+            loop {
+                let next = poll_fn(|context| match &mut *self.orders.borrow_mut() {
+                    Some(orders) => orders.poll_recv(context),
+                    None => Poll::Pending,
+                });
+                match next.await {
+                    Some(order) => self.accept(order),
+                    // No shard is left that gives any.
+                    None => pending().await,
                 }
-                () = self.look_now.notified() => look = Instant::now(),
             }
-        }
+        };
+        tokio::join!(self.keep_ends(), take_orders).0
     }
 
     /// Begins to carry a command out. While another process may have the database, what the server does by itself is
@@ -115,6 +110,7 @@ impl Control {
             Err((ErrorCode::BadRequest, _)) => "400",
             Err((ErrorCode::Forbidden, _)) => "403",
             Err((ErrorCode::NotFound, _)) => "404",
+            Err((ErrorCode::NotAcceptable, _)) => UNCHANGED,
             Err((ErrorCode::TooManyRequests, _)) => "429",
             Err(_) => "500",
         };
@@ -133,8 +129,8 @@ impl Control {
         self.gateway.tell(sender.shard, answer);
     }
 
-    /// Notes a command before it is answered. What the server does by itself, as taking back the pin of a message that
-    /// was deleted, is part of another act.
+    /// Notes a command before it is answered. What has changed nothing is not noted, nor what the server does by itself as part
+    /// of another act, as taking back the pin of a message that was deleted.
     async fn audit_member(
         &self,
         room: RoomId,
@@ -143,7 +139,7 @@ impl Control {
         result: &'static str,
     ) {
         let audit = &self.gateway.shared().audit;
-        if !audit.is_on() || result == "400" {
+        if !audit.is_on() || result == "400" || result == UNCHANGED {
             return;
         }
         let by = match (sender_json, verb) {
@@ -205,10 +201,11 @@ impl Control {
                     Cause::Rule => "uproar:rules".to_owned(),
                 };
                 let banned = self.ban_member(room, ban, by).await;
-                banned.map_err(|fault| {
+                let banned = banned.map_err(|fault| {
                     self.note_unbanned((room, ban), &fault);
                     refusal(&fault)
-                })
+                })?;
+                banned.ok_or((ErrorCode::NotAcceptable, "".into()))
             }
             Verb::Unban(user_id) => {
                 moderator(sender_json, user_id)?;
@@ -271,8 +268,14 @@ impl Control {
         }
     }
 
-    /// Bans a user as a moderator says, or because of a kick; returns what is so now, for people.
-    async fn ban_member(&self, room: RoomId, ban: &NewBan, by: String) -> Result<String, Fault> {
+    /// Bans a user as a moderator says, or because of a kick or a rule; returns what is so now, for people. `None`: the ban
+    /// that there is stays.
+    async fn ban_member(
+        &self,
+        room: RoomId,
+        ban: &NewBan,
+        by: String,
+    ) -> Result<Option<String>, Fault> {
         let source = Source::of(ban.cause);
         let wanted = Wanted {
             room: Some(room),
@@ -281,7 +284,7 @@ impl Control {
             source,
             addresses: false,
         };
-        self.ban(wanted).await?;
+        let made = self.ban(wanted).await?;
         let NewBan {
             user_id,
             mode,
@@ -294,7 +297,7 @@ impl Control {
             BanMode::Shadow => "shadow banned",
         };
         let time = seconds.map_or_else(String::new, |seconds| format!(" for {seconds} s"));
-        Ok(format!("{user_id} is {done}{time}"))
+        Ok(made.map(|_| format!("{user_id} is {done}{time}")))
     }
 
     /// Lays a value over a tag, or takes it back; returns what is so now, for people.
@@ -314,14 +317,8 @@ impl Control {
         let room = edited
             .await?
             .ok_or_else(|| Fault::not_found(&id.to_string()))?;
+        self.note_ends(id);
         self.put_room(&room).await?;
-        if let (Some(seconds), Some(_)) = (set.seconds, &set.value) {
-            let control = Rc::clone(self);
-            tokio::task::spawn_local(async move {
-                sleep(Duration::from_secs(seconds.into())).await;
-                control.lift(id).await;
-            });
-        }
         let name = set.tag;
         let until = set
             .seconds
@@ -332,45 +329,10 @@ impl Control {
             Some(value) => format!("{name} is {value}{until}"),
         })
     }
-
-    /// Takes back what moderators laid over tags, and pinned, for a time that has passed, in all rooms; returns when the next
-    /// one ends. In a cluster each node looks; the first one does it.
-    async fn lift_overrides(self: &Rc<Self>) -> Duration {
-        let now_ms = self.clock.now().unix.millis();
-        let ends = self.registry.rooms.each(|room| {
-            let end = room.first_end()?;
-            Some((end, room.id()))
-        });
-        let mut next = Duration::MAX;
-        for (end, id) in ends.into_iter().flatten() {
-            let left = Duration::from_millis(end.saturating_sub(now_ms));
-            if left.is_zero() {
-                self.lift(id).await;
-            }
-            // Of one room several may end one soon after the other.
-            next = next.min(left);
-        }
-        next
-    }
-
-    /// Does so in one room, if the time has passed. While the disk refuses, the next look does it.
-    pub(super) async fn lift(self: &Rc<Self>, id: RoomId) {
-        let _open = Rc::clone(&self.open_calls);
-        let now_ms = self.clock.now().unix.millis();
-        let is_overdue = |room: RoomRecord| room.is_overdue(now_ms);
-        if self.phase.is_ending() || !self.registry.rooms.get(id).is_some_and(is_overdue) {
-            return;
-        }
-        let edited = self.registry.edit(id, |room: &mut RoomRecord| {
-            room.lift_overdue(now_ms);
-            Ok(())
-        });
-        if let Ok(Some(room)) = edited.await {
-            let _logged = self.put_room(&room).await;
-        }
-    }
 }
 
+/// How a ban is counted that follows from a kick or a rule, where another one stays.
+const UNCHANGED: &str = "unchanged";
 /// Why a pin by id alone is refused.
 const NOT_REMEMBERED: &str = "The message is not remembered; give its text, too";
 /// The moderator who bans or unbans a user: anybody but herself.

@@ -9,6 +9,7 @@ pub mod aws_client;
 mod bans;
 mod copies;
 mod emulator;
+mod ends;
 pub mod fault;
 mod http;
 pub(crate) mod http_client;

@@ -2,15 +2,14 @@
 
 use std::collections::BTreeMap;
 use std::rc::Rc;
-use std::time::Duration;
 
 use serde_json::Value;
-use tokio::time::sleep;
 
 use super::fault::{Fault, Missing};
 use super::record::{PinRecord, RoomRecord};
 use super::state::Control;
 use crate::random;
+use crate::shard::command::Refused;
 use crate::shard::survey::Wanted;
 use uproar_proto::base::id::{FrameId, RoomId};
 use uproar_proto::extension::pin::PinRequest;
@@ -26,10 +25,27 @@ pub(super) struct Pinning<'a> {
 }
 
 /// What a pinned message says.
+#[derive(Default)]
 struct PinnedMessage {
     text: String,
     user: String,
     attributes: BTreeMap<String, String>,
+}
+
+impl PinnedMessage {
+    /// Reads the payload of a message.
+    fn read(payload: &[u8]) -> Option<Self> {
+        let message: Value = serde_json::from_slice(payload).ok()?;
+        let text = |value: &Value| value.as_str().map(str::to_owned);
+        let attributes = message["Attributes"].as_object().into_iter().flatten();
+        Some(Self {
+            text: text(&message["Content"])?,
+            user: text(&message["Sender"]["UserId"])?,
+            attributes: attributes
+                .filter_map(|(key, value)| Some((key.clone(), text(value)?)))
+                .collect(),
+        })
+    }
 }
 
 impl Control {
@@ -44,16 +60,18 @@ impl Control {
         asked: &PinRequest,
         of: Pinning<'_>,
     ) -> Result<PinRecord, Fault> {
-        let said = match (&asked.text, asked.id) {
-            (Some(text), _) => Some(PinnedMessage {
-                text: text.to_string(),
-                user: of.user.to_owned(),
-                attributes: BTreeMap::new(),
-            }),
-            (None, Some(id)) => self.remembered(room, id).await,
-            (None, None) => None,
+        let remembered = match asked.id {
+            Some(id) => self.remembered(room, id).await?,
+            None => None,
         };
-        let Some(said) = said else {
+        let is_remembered = remembered.is_some();
+        let said = remembered.unwrap_or_else(|| PinnedMessage {
+            user: of.user.to_owned(),
+            ..PinnedMessage::default()
+        });
+        // Whose it is the room knows better than who pins it, but not how it is to be put.
+        let text = asked.text.as_deref().map(str::to_owned);
+        let Some(text) = text.or(is_remembered.then_some(said.text)) else {
             let id = asked.id.map(|id| id.as_str().to_owned());
             return Err(Fault::missing(Missing::Message, id.unwrap_or_default()));
         };
@@ -66,7 +84,7 @@ impl Control {
         let now_ms = self.clock.now().unix.millis();
         let pin = PinRecord {
             id: id.as_str().to_owned(),
-            text: said.text,
+            text,
             user: said.user,
             by: of.by.to_owned(),
             attributes: of.attributes.unwrap_or(said.attributes),
@@ -84,31 +102,36 @@ impl Control {
         let record = edited
             .await?
             .ok_or_else(|| Fault::not_found(&room.to_string()))?;
+        self.note_ends(room);
         self.put_room(&record).await?;
-        if let Some(seconds) = asked.seconds {
-            let control = Rc::clone(self);
-            tokio::task::spawn_local(async move {
-                sleep(Duration::from_secs(seconds.into())).await;
-                control.lift(room).await;
-            });
+        if is_remembered {
+            self.check_pin(room, id).await?;
         }
         Ok(pin)
     }
 
-    /// A message that the room remembers.
-    async fn remembered(&self, room: RoomId, id: FrameId) -> Option<PinnedMessage> {
+    /// Takes the pin back if its message was taken back meanwhile. One that the room remembers now, with the pin in force, takes
+    /// the pin with it when it goes.
+    async fn check_pin(&self, room: RoomId, id: FrameId) -> Result<(), Fault> {
+        self.registry.shards_have_all().await;
+        let gone = match self.remembered(room, id).await {
+            Ok(Some(_)) => return Ok(()),
+            Ok(None) => Fault::missing(Missing::Message, id.as_str().to_owned()),
+            Err(fault) => fault,
+        };
+        self.unpin(room, Some(id.as_str())).await?;
+        Err(gone)
+    }
+
+    /// A message that the room remembers; `None`: it does not.
+    async fn remembered(&self, room: RoomId, id: FrameId) -> Result<Option<PinnedMessage>, Fault> {
         let wanted = Wanted::Message(id);
-        let found = self.gateway.remembered(room, wanted).await.ok()?;
-        let message: Value = serde_json::from_slice(found.first()?).ok()?;
-        let text = |value: &Value| value.as_str().map(str::to_owned);
-        let attributes = message["Attributes"].as_object().into_iter().flatten();
-        Some(PinnedMessage {
-            text: text(&message["Content"])?,
-            user: text(&message["Sender"]["UserId"])?,
-            attributes: attributes
-                .filter_map(|(key, value)| Some((key.clone(), text(value)?)))
-                .collect(),
-        })
+        let found = match self.gateway.remembered(room, wanted).await {
+            Ok(found) => found,
+            Err(Refused::NoSuchRoom) => return Ok(None),
+            Err(_late) => return Err(Fault::Late),
+        };
+        Ok(found.first().and_then(|found| PinnedMessage::read(found)))
     }
 
     /// Takes the pin of a room back; `only`: if it is this message. Whether it was pinned.

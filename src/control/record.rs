@@ -31,6 +31,7 @@ use serde::{Deserialize, Serialize};
 use super::arn::{ResourceId, resource_id};
 use super::store::Table;
 pub use ban::BanRecord;
+pub(super) use ban::tick_at;
 pub use extension::{ExtensionRecord, Override, PinRecord};
 pub use rule_set::RuleSetRecord;
 use uproar_proto::base::id::{LoggingId, RoomId};

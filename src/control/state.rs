@@ -13,6 +13,7 @@ use super::admission::{ControlAdmission, ControlAdmissionSettings};
 use super::archive::Archive;
 use super::arn::Account;
 use super::emulator::Emulator;
+use super::ends::Ends;
 use super::fault::Fault;
 use super::operation::{Family, Operation};
 use super::phase::PhaseSetter;
@@ -134,6 +135,8 @@ pub struct Control {
     pub(super) bans_made: RefCell<BTreeMap<(&'static str, &'static str), u64>>,
     /// Has what ends by time looked at: the rooms are there now, or a test has moved the clock.
     pub(super) look_now: Notify,
+    /// What ends by time in rooms' records.
+    pub(super) ends: Ends,
     /// Bans because of a kick or a rule that were refused, by source: nobody waits for an answer.
     pub(super) bans_refused: RefCell<BTreeMap<&'static str, u64>>,
     /// New bans on their way to the disk: they have their places already. At most `CALLS_OPEN_MAX`, and those of members.
@@ -304,6 +307,7 @@ impl Control {
             bans_refused: RefCell::default(),
             bans_coming: RefCell::default(),
             look_now: Notify::new(),
+            ends: Ends::default(),
             call_times: RefCell::default(),
         })
     }

@@ -582,6 +582,8 @@ pub enum Command<S> {
         room: RoomId,
         /// Whom, and why.
         eviction: Eviction,
+        /// Whether it tells of a ban that there is: then the kick bans nobody.
+        is_banned: bool,
         /// Gets the event's id.
         answer: Answer<Said>,
     },

@@ -205,12 +205,13 @@ impl Gateway {
         said.await.map(|said| said.id)
     }
 
-    /// Broadcasts `aws:DISCONNECT_USER`, then closes every connection of the user in the room.
+    /// Broadcasts `aws:DISCONNECT_USER`, then closes every connection of the user in the room. In a room where kicks ban this
+    /// one does, unless the user `is_banned` already, which it tells.
     pub async fn disconnect_user(
         &self,
         room: RoomId,
-        user_id: &str,
-        reason: &str,
+        (user_id, reason): (&str, &str),
+        is_banned: bool,
     ) -> Result<FrameId, Refused> {
         let eviction = Eviction {
             user_id: user_id.into(),
@@ -219,6 +220,7 @@ impl Gateway {
         let said = self.ask(room, self.said_max, |answer| Command::DisconnectUser {
             room,
             eviction,
+            is_banned,
             answer,
         });
         said.await.map(|said| said.id)

@@ -6,7 +6,7 @@ mod hold;
 mod memory;
 mod moded;
 pub(super) mod moderated;
-mod purge;
+pub(super) mod purge;
 pub(super) mod remembering;
 pub(super) mod ruled;
 mod tallied;
@@ -35,7 +35,6 @@ use uproar_proto::extension::{Modes, Speaker, Speech};
 use uproar_proto::room::RoomSettings;
 use uproar_proto::room::audience::Audience;
 use uproar_proto::room::order::{EncodeContext, NewMessage, Room};
-use uproar_proto::room::redaction::Redaction;
 use uproar_proto::room::review::Pending;
 use uproar_proto::ws::Deflater;
 
@@ -106,6 +105,8 @@ pub(super) struct HomeRoom {
 pub(super) enum Published {
     /// It is in the room's order; the room must be flushed.
     Appended(FrameId),
+    /// The same; it is a disconnect that tells of a ban.
+    Banned(FrameId),
     /// Its review handler decides, or a moderator; or its sender alone has it.
     Held(FrameId),
     /// The home of the room's hash slot decides: it is to be asked.
@@ -484,7 +485,7 @@ impl HomeRoom {
                 reason,
                 request_id,
             } => {
-                self.note_deleted(id);
+                self.forget_waiting_message(id);
                 let attributes = encode::deleted_attributes(id, reason);
                 self.room
                     .announce(encode_context, encode::DELETED, &attributes, request_id)
@@ -507,27 +508,6 @@ impl HomeRoom {
                 )
             }
         }
-    }
-
-    /// Notes that a message is deleted: a pinned one is not shown any more, one that waits for a moderator never said.
-    pub(super) fn note_deleted(&mut self, id: &str) {
-        self.forget_waiting_message(id);
-        if let Some(id) = FrameId::parse(id) {
-            self.note_unpinned(Redaction::Message(id));
-        }
-    }
-
-    /// Notes that messages are taken back, of which the pinned one may be one. What a back end shows in nobody's name is no
-    /// message of the room.
-    fn note_unpinned(&mut self, taken_back: Redaction) {
-        let extension = self.room.settings().extension.as_deref();
-        let pinned = extension.and_then(|extension| extension.pinned);
-        let gone = pinned.filter(|(id, sender)| match (taken_back, sender) {
-            (Redaction::User(_) | Redaction::All, None) => false,
-            (Redaction::Message(message), None) => message == *id,
-            (_, Some(sender)) => taken_back.takes(*id, *sender),
-        });
-        self.unpinned = gone.map(|(id, _)| id).or(self.unpinned);
     }
 
     /// Charges the rates of the account and the room, which hold across shards. A room that cannot

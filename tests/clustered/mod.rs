@@ -112,6 +112,7 @@ fn calls_are_answered_by_the_log() {
             user_id: user(3).into(),
             reason: "enough".into(),
         },
+        is_banned: false,
         answer,
     });
     world.turns(6);

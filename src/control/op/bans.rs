@@ -72,6 +72,8 @@ async fn create(control: &Control, call: Authorized) -> Result<Answer, Fault> {
         addresses,
     };
     let ban = control.ban(wanted).await?;
+    // What is asked for takes any other's place.
+    let ban = ban.ok_or(Fault::Internal)?;
     if purges {
         // Behind the ban: he says nothing in between.
         let purged = match room {

@@ -19,10 +19,12 @@ pub(super) async fn erase_user(control: &Control, call: Authorized) -> Result<An
     let user_id = input.required_text("userId", 1..=USER_ID_CHARS_MAX, ANY);
     input.finish_known()?;
     control.registry.shards_have_all().await;
+    // First, so that a crash leaves no text pinned that is deleted; and again, for what is pinned meanwhile.
+    let mut pins = unpin_all(control, &user_id).await?;
     let erased = purge_everywhere(control, &user_id, "").await;
     let erased = erased
         .map_err(|refused| messages::fault(control, refused, Operation::EraseUser, &user_id))?;
-    let pins = unpin_all(control, &user_id).await?;
+    pins += unpin_all(control, &user_id).await?;
     let bans = clean_bans(control, &user_id).await?;
     let answer = json!({"messages": erased, "pins": pins, "bans": bans});
     Ok((200, Some(answer)))

@@ -96,10 +96,10 @@ pub(super) async fn disconnect_user(control: &Control, call: Authorized) -> Resu
     input.finish()?;
     let room = find_or_wait::<RoomRecord>(control, &arn).await?;
     let disconnected = at_shard(control, async || {
-        control
+        let kicked = control
             .gateway
-            .disconnect_user(room, &user_id, &reason)
-            .await
+            .disconnect_user(room, (&user_id, &reason), false);
+        kicked.await
     });
     disconnected
         .await

@@ -58,12 +58,24 @@ impl BanRecord {
         self.header.updated_ms == self.header.created_ms
     }
 
-    /// Whether it is in force, and lasts as long as another one or longer.
-    pub fn outlasts(&self, other: &Self, now_ms: u64) -> bool {
-        let is_longer = |until_ms: u64| {
-            until_ms > now_ms && other.until_ms.is_some_and(|other| other <= until_ms)
-        };
-        self.until_ms.is_none_or(is_longer)
+    /// What this one, which follows from a kick or a rule, becomes where there is another one; `None`: that one stays. It
+    /// never makes a ban milder, nor shorter.
+    pub fn over(mut self, there: &Self, now_ms: u64) -> Option<Self> {
+        let end = |ban: &Self| ban.until_ms.unwrap_or(u64::MAX);
+        if end(there) <= now_ms {
+            return Some(self);
+        }
+        if self.mode() == there.mode() {
+            self.networks.clone_from(&there.networks);
+            return (end(&self) > end(there)).then_some(self);
+        }
+        // A kick holds although its user is timed out; a shadow is not timed out, or he would learn of it.
+        (self.mode() == BanMode::Ban).then(|| {
+            if end(there) > end(&self) {
+                self.until_ms = there.until_ms;
+            }
+            self
+        })
     }
 
     /// What is in force. What is left of its time counts from now by the monotonic clock.
@@ -82,7 +94,7 @@ impl BanRecord {
 }
 
 /// The instant of a wall-clock time, as far as the clocks agree now.
-fn tick_at(unix_ms: u64, now: Now) -> Tick {
+pub(in crate::control) fn tick_at(unix_ms: u64, now: Now) -> Tick {
     let nanos = unix_ms.saturating_mul(1_000_000);
     let left = UnixTime::from_nanos(nanos)
         .nanos()
@@ -141,29 +153,55 @@ mod tests {
         assert!(endless.in_force(now).until > far, "no sum overflows");
     }
 
-    /// Goal: what lasts as long or longer outlasts; what is over does not.
+    /// Goal: what follows from a kick or a rule makes no ban milder or shorter; a kick keeps out whoever is timed out.
     #[test]
-    fn the_longer_ban_outlasts() {
-        let ending = |until_ms| BanRecord {
+    fn kicks_and_rules_make_no_ban_milder() {
+        let ending = |mode: BanMode, until_ms| BanRecord {
             header: ResourceHeader::new(BanId::of(None, "bob"), 0),
             room: None,
             user_id: "bob".to_owned(),
-            mode: "ban".to_owned(),
+            mode: mode.name().to_owned(),
             until_ms,
             reason: String::new(),
             by: String::new(),
-            networks: Vec::new(),
+            networks: vec![mode.name().to_owned()],
         };
-        for (there, new, stays) in [
-            (None, None, true),
-            (None, Some(90), true),
-            (Some(90), None, false),
-            (Some(90), Some(90), true),
-            (Some(89), Some(90), false),
-            (Some(40), Some(30), false),
+        let (out, muted, shadow) = (BanMode::Ban, BanMode::Timeout, BanMode::Shadow);
+        let stays = None;
+        let becomes = |until_ms: Option<u64>| Some(until_ms);
+        for (there, new, wanted) in [
+            ((out, None), (out, None), stays),
+            ((out, None), (out, Some(90)), stays),
+            ((out, Some(90)), (out, None), becomes(None)),
+            ((out, Some(90)), (out, Some(90)), stays),
+            ((out, Some(89)), (out, Some(90)), becomes(Some(90))),
+            ((muted, Some(89)), (muted, Some(90)), becomes(Some(90))),
+            ((muted, Some(90)), (muted, Some(89)), stays),
+            // They are over.
+            ((out, Some(40)), (out, Some(60)), becomes(Some(60))),
+            ((shadow, Some(50)), (muted, Some(60)), becomes(Some(60))),
+            // A kick of whoever may not write.
+            ((muted, Some(80)), (out, Some(90)), becomes(Some(90))),
+            ((muted, Some(90)), (out, Some(80)), becomes(Some(90))),
+            ((muted, None), (out, Some(80)), becomes(None)),
+            ((shadow, None), (out, Some(80)), becomes(None)),
+            ((shadow, Some(60)), (out, Some(80)), becomes(Some(80))),
+            // A rule that times out.
+            ((out, Some(60)), (muted, Some(90)), stays),
+            ((shadow, Some(60)), (muted, Some(90)), stays),
+            ((shadow, None), (muted, Some(90)), stays),
         ] {
-            let outlasts = ending(there).outlasts(&ending(new), 50);
-            assert_eq!(outlasts, stays, "{there:?} {new:?}");
+            let (there, new) = (ending(there.0, there.1), ending(new.0, new.1));
+            let made = new.clone().over(&there, 50);
+            let told = made.as_ref().map(|made| made.until_ms);
+            assert_eq!(told, wanted, "{there:?} {new:?}");
+            assert!(made.is_none_or(|made| made.mode() == new.mode()));
         }
+        let with = BanRecord {
+            networks: vec!["192.0.2.1".to_owned()],
+            ..ending(out, Some(60))
+        };
+        let longer = ending(out, Some(90)).over(&with, 50).expect("it is longer");
+        assert_eq!(longer.networks, with.networks, "addresses stay barred");
     }
 }

@@ -47,10 +47,6 @@ pub struct PinRecord {
 }
 
 impl PinRecord {
-    fn is_overdue(&self, now_ms: u64) -> bool {
-        self.until_ms.is_some_and(|until_ms| until_ms <= now_ms)
-    }
-
     /// As shards have it; `None`: its id is none.
     fn pin(&self) -> Option<Pin> {
         let attributes = &self.attributes;
@@ -74,12 +70,6 @@ pub struct Override {
     /// Until when, in milliseconds since the epoch; absent: until it is changed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub until_ms: Option<u64>,
-}
-
-impl Override {
-    fn is_overdue(&self, now_ms: u64) -> bool {
-        self.until_ms.is_some_and(|until_ms| until_ms <= now_ms)
-    }
 }
 
 impl ExtensionRecord {
@@ -155,27 +145,22 @@ impl RoomRecord {
         pin.is_some_and(|pin| only.is_none_or(|id| pin.id == id))
     }
 
-    /// When the first of what lies over tags, or is pinned, ends, in milliseconds since the epoch; `None`: nothing does.
-    pub fn first_end(&self) -> Option<u64> {
+    /// When what lies over tags, or is pinned, ends, in milliseconds since the epoch; what has no end is left out.
+    pub fn ends(&self) -> impl Iterator<Item = u64> {
         let overrides = self.extension.overrides.values();
-        let ends = overrides.filter_map(|over| over.until_ms);
         let pin = self.extension.pin.as_ref();
-        ends.chain(pin.and_then(|pin| pin.until_ms)).min()
+        let ends = overrides.filter_map(|over| over.until_ms);
+        ends.chain(pin.and_then(|pin| pin.until_ms))
     }
 
-    /// Whether something lies over a tag, or is pinned, whose time has passed.
-    pub fn is_overdue(&self, now_ms: u64) -> bool {
-        self.first_end().is_some_and(|end| end <= now_ms)
-    }
-
-    /// Takes that back.
-    pub fn lift_overdue(&mut self, now_ms: u64) {
-        if self.is_overdue(now_ms) {
-            let overrides = &mut self.extension.overrides;
-            overrides.retain(|_, over| !over.is_overdue(now_ms));
-            self.extension.pin.take_if(|pin| pin.is_overdue(now_ms));
-            self.extension.touch(now_ms);
-        }
+    /// Takes back what ends then.
+    pub fn lift(&mut self, ended: &[u64], now_ms: u64) {
+        let has_ended = |end: Option<u64>| end.is_some_and(|end| ended.contains(&end));
+        let overrides = &mut self.extension.overrides;
+        overrides.retain(|_, over| !has_ended(over.until_ms));
+        let pin = &mut self.extension.pin;
+        pin.take_if(|pin| has_ended(pin.until_ms));
+        self.extension.touch(now_ms);
     }
 
     /// What its tags ask for, and moderators laid over them; `None`: no tag of it is ours.
@@ -295,10 +280,11 @@ mod tests {
         let pinned = |room: &RoomRecord| room.in_force().expect("tagged").pinned.map(|(id, _)| id);
         assert_eq!(pinned(&room), FrameId::parse("M2YcHkgffEvU"));
         assert!(room.is_pinned(Some("M2YcHkgffEvU")) && !room.is_pinned(Some("AAAAAAAAAAAA")));
-        room.lift_overdue(49);
-        assert_eq!(room.extension.version, 2);
-        room.lift_overdue(50);
-        assert_eq!((pinned(&room), room.extension.version), (None, 3));
+        assert_eq!(room.ends().collect::<Vec<_>>(), [50]);
+        room.lift(&[49], 50);
+        assert!(pinned(&room).is_some());
+        room.lift(&[49, 50], 50);
+        assert_eq!((pinned(&room), room.ends().count()), (None, 0));
     }
 
     /// Goal: what moderators lay over a tag counts, be it a value or none, and the room stays one with tags.

@@ -32,21 +32,23 @@ impl Registry {
         }
     }
 
-    /// The same, unless one is there of which `stays` says so: that one is returned, whichever node has stored it.
-    pub async fn put_ban_unless(
+    /// The same, but if one is there, whichever node has stored it, what `over` makes of the two; returns what is stored,
+    /// `None`: the one that is there stays.
+    pub async fn put_ban_over(
         &self,
-        ban: BanRecord,
-        stays: impl Fn(&BanRecord) -> bool,
+        ban: &BanRecord,
+        over: impl Fn(&BanRecord) -> Option<BanRecord>,
     ) -> Result<Option<BanRecord>, Fault> {
         let _one_at_a_time = self.bans.changing(ban.id()).await;
         if let Keep::Cluster(replica) = &self.keep {
-            return self.put_shared_unless(replica, &ban, stays).await;
+            return self.put_shared_over(replica, ban, over).await;
         }
-        let there = self.bans.get(ban.id()).filter(stays);
-        if there.is_none() {
-            self.put(ban).await?;
+        let there = self.bans.get(ban.id());
+        let put = there.map_or_else(|| Some(ban.clone()), |there| over(&there));
+        if let Some(ban) = &put {
+            self.put(ban.clone()).await?;
         }
-        Ok(there)
+        Ok(put)
     }
 
     /// Removes a ban; `false` if it does not exist.

@@ -91,32 +91,26 @@ impl Registry {
         replica.in_time(putting).await
     }
 
-    /// Writes a record in place of what is in the bucket under its key, unless `stays` says that this one is to stay: then it is
-    /// returned.
-    pub(super) async fn put_shared_unless<R: Cached>(
+    /// Writes a record, or what `over` makes of it and of the one that is in the bucket under its key; returns what is written,
+    /// `None`: the one there stays.
+    pub(super) async fn put_shared_over<R: Cached>(
         &self,
         replica: &Replica,
         record: &R,
-        stays: impl Fn(&R) -> bool,
+        over: impl Fn(&R) -> Option<R>,
     ) -> Result<Option<R>, Fault> {
         let key = key::of_record(record.id());
-        let put = |there: R| {
-            if stays(&there) {
-                Err(there)
-            } else {
-                Ok(record.clone())
-            }
-        };
+        let put = |there: R| over(&there).ok_or(());
         let putting = async {
             loop {
                 match self.replace_now(replica, record.id(), &put).await {
-                    Ok(Some(_)) => return None,
+                    Ok(Some((put, _))) => return Some(put),
                     Ok(None) => {}
-                    Err(there) => return Some(there),
+                    Err(()) => return None,
                 }
                 if let Ok(revision) = create(replica, &key, encode(record)).await {
                     replica.settled(revision).await;
-                    return None;
+                    return Some(record.clone());
                 }
                 replica.tick().await;
             }

@@ -137,7 +137,7 @@ impl<W: Io> Core<W> {
                     reason: &reason,
                     request_id: "",
                 };
-                rooms.moderate(room, &request, answer, env);
+                rooms.moderate(room, (&request, false), answer, env);
             }
             Command::Purge {
                 room,
@@ -148,6 +148,7 @@ impl<W: Io> Core<W> {
             Command::DisconnectUser {
                 room,
                 eviction,
+                is_banned,
                 answer,
             } => {
                 let request = chat::Request::DisconnectUser {
@@ -155,7 +156,7 @@ impl<W: Io> Core<W> {
                     reason: &eviction.reason,
                     request_id: "",
                 };
-                rooms.moderate(room, &request, answer, env);
+                rooms.moderate(room, (&request, is_banned), answer, env);
             }
             Command::Verdict(room, ticket, verdict) => {
                 let denied = rooms.take_verdict(room, ticket, verdict, env.now.tick);

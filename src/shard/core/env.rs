@@ -16,7 +16,6 @@ use crate::shard::shard_room::{PublishContext, ShardRoom};
 use uproar_proto::base::clock::Now;
 use uproar_proto::base::id::FrameIds;
 use uproar_proto::base::table::Slot;
-use uproar_proto::room::order::EncodeContext;
 use uproar_proto::ws::Deflater;
 
 /// One per core, lent to the part that works. It knows no room and no connection.
@@ -46,15 +45,6 @@ pub(super) struct Env<S> {
 }
 
 impl<S> Env<S> {
-    /// Lends what encoding a message takes.
-    pub(super) fn encode_context(&mut self) -> EncodeContext<'_> {
-        EncodeContext {
-            ids: &mut self.ids,
-            now: self.now,
-            deflater: &mut self.deflater,
-        }
-    }
-
     /// Lends what a request to publish takes, beside the rooms' own queue.
     #[inline]
     pub(super) fn publish_context<'a>(

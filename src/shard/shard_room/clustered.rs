@@ -2,6 +2,7 @@
 
 use bytes::BytesMut;
 
+use super::purge::Purge;
 use super::ruled::{DENIED_AS_ASKED, KEPT, give_back};
 use super::{HomeRoom, OVER_RATE, PublishContext, RequestFault, ShardRoom};
 use crate::shard::cluster::entry;
@@ -19,9 +20,8 @@ use uproar_proto::extension::Speech;
 use uproar_proto::extension::held::Decision;
 use uproar_proto::extension::rules::Action;
 use uproar_proto::room::order::{NewEvent, NewMessage};
-use uproar_proto::room::redaction::Redaction;
 use uproar_proto::room::review::Pending;
-use uproar_proto::ws::{self, Deflater};
+use uproar_proto::ws::Deflater;
 
 impl HomeRoom {
     /// Decides a request: charges the rates, and encodes what is to be appended into `buffer`. The room's log is left
@@ -56,17 +56,22 @@ impl HomeRoom {
         }
         self.charge_ask(ask.kind, context)?;
         note_ask(ask, context);
-        let sent = match ask.kind {
-            AskKind::Purge => self.write_purge(buffer, Some(subject), (detail, ask), context),
-            AskKind::Clear => self.write_purge(buffer, None, (detail, ask), context),
+        let purge_event = &context.settings.purge_event;
+        let purge = match ask.kind {
+            AskKind::Purge => Some(Purge::of_user(subject, detail, purge_event)),
+            AskKind::Clear => Some(Purge::of_all(detail)),
+            AskKind::Event => self.purge_by((subject, detail), purge_event),
             AskKind::SendMessage
             | AskKind::DeleteMessage
             | AskKind::DisconnectUser
-            | AskKind::Event
             | AskKind::Tally
             | AskKind::Decide
             | AskKind::Held
-            | AskKind::Probe => self.write(buffer, ask, now),
+            | AskKind::Probe => None,
+        };
+        let sent = match purge {
+            Some(purge) => self.write_purge(buffer, &purge, ask.id, context),
+            None => self.write(buffer, ask, now),
         };
         let evicts = ask.kind == AskKind::DisconnectUser;
         let eviction = evicts.then(|| Eviction {
@@ -75,7 +80,7 @@ impl HomeRoom {
         });
         Ok(Some(Entry {
             // Of an event it says that it can wait for the pace.
-            is_urgent: !ask.is_exempt,
+            is_urgent: !ask.is_exempt || evicts,
             eviction,
             ..entry(key, ask.room, sent, buffer.split().freeze())
         }))
@@ -213,30 +218,26 @@ impl HomeRoom {
     fn write_purge(
         &mut self,
         buffer: &mut BytesMut,
-        user_id: Option<&str>,
-        (reason, ask): (&str, &Ask),
+        purge: &Purge,
+        last: FrameId,
         context: &mut PublishContext<'_>,
     ) -> UnixTime {
-        self.forget_waiting(user_id, context.metrics);
-        let purge_event = &context.settings.purge_event;
-        let (before, last) = self.purge_events(user_id, reason, purge_event);
-        context.metrics.purged.add_len(self.remembered_of(user_id));
-        let now = context.now.unix;
-        for (name, attributes_json) in &before {
+        let mut sent = context.now.unix;
+        for (name, attributes_json) in self.take_back(purge, context.metrics) {
             let event = NewEvent {
                 name,
-                attributes_json,
+                attributes_json: &attributes_json,
                 request_id: "",
             };
             let id = context.ids.next_id();
-            self.room.author_event(buffer, id, now, event);
+            sent = self.room.author_event(buffer, id, sent, event);
         }
         let event = NewEvent {
-            name: &last.0,
-            attributes_json: &last.1,
+            name: &purge.name,
+            attributes_json: &purge.attributes_json,
             request_id: "",
         };
-        self.room.author_event(buffer, ask.id, now, event)
+        self.room.author_event(buffer, last, sent, event)
     }
 
     /// Drops the messages under review; later verdicts find none of them.
@@ -251,20 +252,6 @@ impl HomeRoom {
         self.detour
             .as_ref()
             .is_some_and(|detour| detour.is_clustered)
-    }
-
-    /// Notes what a committed frame takes back; returns whether it does. Each node has its pin taken back, not the home
-    /// alone: whoever deletes a message that he saw pinned is on a node that knows of the pin, which the home may not yet.
-    pub(in crate::shard) fn note_taken_back(&mut self, frame: &[u8], purge_event: &str) -> bool {
-        let mut takes_back = false;
-        for payload in ws::payloads(frame) {
-            let redaction = Redaction::read(payload, purge_event);
-            takes_back |= redaction.is_some();
-            if let Some(redaction) = redaction {
-                self.note_unpinned(redaction);
-            }
-        }
-        takes_back
     }
 
     /// Appends a committed frame, and notes whom to evict once it is flushed.

@@ -99,6 +99,8 @@ impl HomeRoom {
             Action::Hold if waiting.is_full() || held >= HELD_MAX => return Err(OVER_RATE),
             Action::Mask | Action::Shadow | Action::Hold => return Ok(Some(ruling)),
             Action::Reject => {}
+            // He would learn of the shadow.
+            Action::Timeout if speech.speaker.is_shadowed => {}
             Action::Timeout => {
                 let order = time_out(room, speech.sender_json, &ruling);
                 context.asides.push(Aside::Order(Box::new(order)));

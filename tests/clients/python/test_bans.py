@@ -248,27 +248,81 @@ def test_a_kick_bans(server, boto):
     assert figure(server, 'bans_total{mode="ban",source="kick"}') >= 2
 
 
-def test_a_kick_takes_nothing_from_a_longer_ban(server, boto):
-    """Goal: where kicks ban, a ban's own kick, and one that follows, leave it as long and as strong as it was made."""
-    room = boto.create_room(tags={"uproar:kick": "2", "uproar:state": "off"})["arn"]
-    mod, bob, short = (join(server, room, user) for user in ("mod", "bob", "short"))
-    client = api(server)
-    made = ban(client, room, "bob", "ban", addresses=True)
-    assert bob.receive_close().code == 1000
-    ban(client, room, "shady", "shadow")
-    ban(client, room, "short", "timeout", seconds=1)
-    for user in ("bob", "shady", "short"):
-        assert mod.send_json({"Action": "DISCONNECT_USER", "UserId": user, "Reason": "out"})
-        mod.receive_until(lambda frame: frame.get("EventName") == "aws:DISCONNECT_USER" and frame["Attributes"]["UserId"] == user)
-    assert short.receive_close().code == 1000
-    # The kick's ban of the last one is there, so those of the others were considered.
-    while "ban" != (listed := {one["userId"]: one for one in client.list_bans(roomIdentifier=room)["bans"]})["short"]["mode"]:
+def kick(mod: WebSocket, user: str) -> None:
+    assert mod.send_json({"Action": "DISCONNECT_USER", "UserId": user, "Reason": "out"})
+    mod.receive_until(lambda frame: frame.get("EventName") == "aws:DISCONNECT_USER" and frame["Attributes"]["UserId"] == user)
+
+
+def listed_by_kick(client, room: str, user: str) -> dict[str, dict]:
+    """The bans of a room, once that of the last kick is there: those of the kicks before were considered by then."""
+    while True:
+        listed = {one["userId"]: one for one in client.list_bans(roomIdentifier=room)["bans"]}
+        if listed.get(user, {}).get("by") == "uproar:kick":
+            return listed
         time.sleep(0.01)
-    assert listed["short"]["by"] == "uproar:kick", "what lasts longer takes its place"
-    assert listed["bob"]["addresses"] == made["addresses"] == ["127.0.0.1"]
-    assert "until" not in listed["bob"] and listed["bob"]["by"] != "uproar:kick"
-    assert (listed["shady"]["mode"], "until" in listed["shady"]) == ("shadow", False)
+
+
+def test_a_kick_takes_nothing_from_a_longer_ban(server, boto):
+    """Goal: where kicks ban, one that follows a ban leaves it as long and as strong as it was made, and no record says that it
+    banned; one that lasts longer keeps the addresses."""
+    room = boto.create_room(tags={"uproar:kick": "600", "uproar:state": "off"})["arn"]
+    mod, bob, short, last = (join(server, room, user) for user in ("mod", "bob", "short", "last"))
+    client = api(server)
+    made = ban(client, room, "bob", "ban", reason="rude")
+    ban(client, room, "short", "ban", seconds=60, addresses=True)
+    assert {bob.receive_close().code, short.receive_close().code} == {1000}
+    for user in ("bob", "short", "last"):
+        kick(mod, user)
+    listed = listed_by_kick(client, room, "last")
+    assert (listed["bob"]["by"], listed["bob"]["reason"], "until" in listed["bob"]) == (made["by"], "rude", False)
+    assert (listed["short"]["by"], listed["short"]["addresses"]) == ("uproar:kick", ["127.0.0.1"])
+    assert listed["short"]["until"].timestamp() > time.time() + 500
+    audited = client.list_audit_records(roomIdentifier=room)["records"]
+    noted = [one["target"] for one in reversed(audited) if one["by"] == {"kind": "rule", "id": "uproar:kick"}]
+    assert noted == ["short", "last"], "what has changed nothing is not noted"
+    assert last.receive_close().code == 1000
+    for user in ("bob", "short"):
+        unban(client, room, user)
+
+
+def test_a_ban_is_no_kick(server, boto):
+    """Goal: the disconnect that a ban makes leaves the ban as it was asked for, and makes none of the room."""
+    tags = {"uproar:kick": "600", "uproar:state": "off"}
+    room, other = (boto.create_room(tags=tags)["arn"] for _ in range(2))
+    mod, bob, carol, last = (join(server, room, user) for user in ("mod", "bob", "carol", "last"))
+    client = api(server)
+    made = ban(client, room, "bob", "ban", seconds=60, addresses=True)
+    assert made["addresses"] == ["127.0.0.1"] and made.pop("ResponseMetadata")
+    ban(client, None, "carol", "ban")
+    assert command(mod, "1", {"uproar:do": "ban", "uproar:user": "dave", "uproar:seconds": "60"})["Content"] == "dave is banned for 60 s"
+    for socket in (bob, carol):
+        assert socket.receive_close().code == 1000
+    kick(mod, "last")
+    listed = listed_by_kick(client, room, "last")
+    assert set(listed) == {"bob", "dave", "last"}
+    assert listed["bob"] == made and listed["dave"]["by"] == "mod"
+    unban(client, None, "carol")
     unban(client, room, "bob")
+    for place in (room, other):
+        assert outcome(join(server, place, "carol")) == "said"
+
+
+def test_a_kick_keeps_out_whoever_is_timed_out(server, boto):
+    """Goal: a kick holds although a time-out or a shadow ban lasts longer, and is no way to write sooner."""
+    room = boto.create_room(tags={"uproar:kick": "600", "uproar:state": "off"})["arn"]
+    users = {"long": 3600, "short": 60, "ever": None, "shady": 3600}
+    mod, client = join(server, room, "mod"), api(server)
+    for user, seconds in users.items():
+        mode = "shadow" if user == "shady" else "timeout"
+        ban(client, room, user, mode, **({"seconds": seconds} if seconds else {}))
+        socket = join(server, room, user)
+        kick(mod, user)
+        assert socket.receive_close().code == 1000
+    listed = listed_by_kick(client, room, "shady")
+    assert {one["mode"] for one in listed.values()} == {"ban"}
+    assert all(no_token(server, room, user) for user in users)
+    ends = {user: round((one["until"].timestamp() - time.time()) / 300) for user, one in listed.items() if "until" in one}
+    assert ends == {"long": 12, "short": 2, "shady": 12}, "the later one of both ends"
 
 
 def test_addresses(server, room):

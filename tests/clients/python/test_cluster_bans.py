@@ -145,3 +145,24 @@ def test_a_node_that_was_away_learns_of_it(cluster):
     assert no_token(second, room, "bob")
     assert 3000 < left(join(second, room, "carol")) <= 3600
     assert refused(api(second, *KEY).delete_ban, roomIdentifier=room, userId="nobody")[0] == 404
+
+
+def test_a_ban_is_no_kick(cluster):
+    """Goal: whichever node is asked, a ban's own disconnect leaves the ban as it was asked for."""
+    (room,) = cluster.rooms(1)
+    cluster.boto(cluster.nodes[0]).tag_resource(resourceArn=room, tags={"uproar:kick": "600"})
+    mod = join(cluster.nodes[0], room, "mod", ["DISCONNECT_USER"])
+    mod.receive_until(lambda frame: frame.get("EventName") == "uproar:room")
+    for number, node in enumerate(cluster.nodes):
+        bob = join(node, room, f"bob{number}")
+        ban(api(node, *KEY), room, f"bob{number}", "ban", seconds=60)
+        assert bob.receive_close().code == 1000
+    last = join(cluster.nodes[0], room, "last")
+    assert mod.send_json({"Action": "DISCONNECT_USER", "UserId": "last", "Reason": "out"})
+    assert last.receive_close().code == 1000
+    while True:
+        by = {one["userId"]: one["by"] for one in api(cluster.nodes[0], *KEY).list_bans(roomIdentifier=room)["bans"]}
+        if "last" in by:
+            break
+        print("not yet")
+    assert len(by) == 1 + len(cluster.nodes) and [user for user, who in by.items() if who == "uproar:kick"] == ["last"]

@@ -63,3 +63,20 @@ def test_what_a_home_must_know_of_a_sender_goes_with_the_message(cluster):
                 join(node, arn, f"kick{number}", [*SEND, "DISCONNECT_USER"]),
             ):
                 assert [outcome(crew), outcome(crew)] == ["said", "said"]
+
+
+def test_what_a_moderator_sets_on_one_node_holds_on_all(cluster):
+    """Goal: a value over a tag is in force for members of every node, and so is its end."""
+    for arn in cluster.rooms(3):
+        tag(cluster, arn, {"talk": "all"})
+        for node in cluster.nodes:
+            mod = join(node, arn, "mod", [*SEND, "DISCONNECT_USER"])
+            viewers = [join(other, arn, f"viewer of {node.messaging_port}") for other in cluster.nodes]
+            do = {"uproar:do": "set", "uproar:key": "talk", "uproar:value": "none", "uproar:seconds": "2"}
+            assert mod.say("x", "set", Attributes=do)
+            assert mod.receive_until(lambda frame: frame.get("RequestId") == "set")[0]["Content"] == "talk is none for 2 s"
+            for viewer in viewers:
+                viewer.receive_until(lambda frame: frame.get("EventName") == "uproar:room" and frame["Attributes"]["Talk"] == "none")
+                assert outcome(viewer) == "403 chat is closed"
+            for viewer in viewers:
+                viewer.receive_until(lambda frame: frame.get("EventName") == "uproar:room" and frame["Attributes"]["Talk"] == "all")

@@ -12,6 +12,7 @@ from cluster_trial import started
 from configured import KEY
 from doc_pages import blocks
 from rawws import WebSocket
+from test_clocks import AHEAD, LIBRARY, Clock
 from test_cluster_modes import join as join_node
 from test_server_speaks import api, fields, refused
 from test_tallies import answer_to, ask, command, join, next_event, room
@@ -101,6 +102,45 @@ def test_what_ends_by_time_ends_whichever_process_serves():
         assert time.monotonic() - begun < 15
 
 
+@pytest.mark.skipif(LIBRARY is None, reason="needs libfaketime: apt-get install faketime")
+def test_a_clock_that_steps_ends_nothing_early_and_keeps_nothing(tmp_path):
+    clock = Clock(tmp_path)
+    with Server(tmp_path / "data", wrapper=clock.wrapper) as server:
+        arn, lasting = room(server), room(server)
+        alice, mod = join(server, arn, "alice"), join(server, arn, "mod", [*MOD, "DISCONNECT_USER"])
+        bob, other = join(server, lasting, "bob"), join(server, lasting, "mod", [*MOD, "DISCONNECT_USER"])
+        command(other, "set", key="slow", value="30", seconds=str(AHEAD // 2))
+        api(server).pin_message(roomIdentifier=lasting, content="stays", seconds=AHEAD // 2)
+        pinned(bob, PinnedText="stays", Slow="30")
+        clock.step(server, AHEAD)
+        command(mod, "set", key="slow", value="30", seconds="4")
+        command(mod, "pin", text="soon over", seconds="5")
+        begun = time.monotonic()
+        pinned(alice, PinnedText="soon over", Slow="30")
+        clock.step(server, -AHEAD)
+        assert pinned(alice, Slow="")["PinnedText"] == "soon over"
+        pinned(alice, Pinned="")
+        assert time.monotonic() - begun < 20
+        clock.step(server, 0)
+        told = join(server, lasting, "late").receive()["Attributes"]
+        assert (told["PinnedText"], told["Slow"]) == ("stays", "30")
+
+
+def test_one_that_replaces_another_lasts_its_own_time(server):
+    """Goal: a value that is set again, and another pin, end by their own times and not by those of the ones before."""
+    client, arn = api(server), room(server)
+    alice, mod = join(server, arn, "alice"), join(server, arn, "mod", [*MOD, "DISCONNECT_USER"])
+    for seconds in (1, 600, 3):
+        command(mod, "set", key="slow", value=f"{seconds}", seconds=str(seconds))
+        client.pin_message(roomIdentifier=arn, content=f"for {seconds} s", seconds=seconds)
+    begun = time.monotonic()
+    pinned(alice, PinnedText="for 3 s", Slow="3")
+    pinned(alice, Slow="")
+    assert time.monotonic() - begun > 2
+    pinned(alice, Pinned="")
+    assert time.monotonic() - begun < 8
+
+
 def test_a_pin_has_the_attributes_of_its_message(server):
     client, arn = api(server), room(server, {"uproar:history": "10"})
     alice, mod = join(server, arn, "alice"), join(server, arn, "mod", MOD)
@@ -144,6 +184,84 @@ def test_a_pin_is_gone_with_a_purge_of_its_user_or_room(server):
     client.delete_user_messages(roomIdentifier=arn, userId="eve")
     client.clear_room(roomIdentifier=arn)
     assert join(server, arn, "late").receive()["Attributes"]["PinnedText"] == "house rules"
+
+
+def test_a_pin_with_words_of_ones_own_is_its_senders_all_the_same(server):
+    """Goal: a remembered message that is pinned with another text has its sender and attributes, so that a purge and an erasure
+    take it off; words are whose the caller says only if nobody knows better."""
+    client, arn = api(server), room(server, {"uproar:history": "10"})
+    mod, alice, bob = join(server, arn, "mod", MOD), join(server, arn, "alice"), join(server, arn, "bob")
+    ways = [
+        (lambda id: command(mod, "pin", id=id, text="short"), lambda: command(mod, "purge", user="bob")),
+        (lambda id: client.pin_message(roomIdentifier=arn, messageId=id, content="short", userId="eve"), lambda: client.erase_user(userId="bob")),
+    ]
+    for number, (pin, take_back) in enumerate(ways):
+        assert bob.say("a long story", f"said {number}", Attributes={"color": "red"})
+        said = bob.receive_until(lambda frame: frame.get("RequestId") == f"said {number}")[0]["Id"]
+        pin(said)
+        told = pinned(alice, Pinned=said)
+        assert (told["PinnedText"], told["PinnedUser"]) == ("short", "bob")
+        assert json.loads(told["PinnedAttributes"]) == {"color": "red"}
+        take_back()
+        assert pinned(alice, Pinned="")
+    client.pin_message(roomIdentifier=arn, messageId="AAAAAAAAAAAA", content="short", userId="eve")
+    assert pinned(alice, Pinned="AAAAAAAAAAAA")["PinnedUser"] == "eve"
+
+
+@pytest.mark.parametrize("way", ["deleted", "purged", "cleared"])
+def test_a_pin_races_with_what_takes_its_message_back(server, way):
+    """Goal: whatever the order, no text that was taken back is pinned afterwards. Method: a moderator pins while another one takes
+    the message back, a little sooner or later each time."""
+    client, arn = api(server), room(server, {"uproar:history": "10"})
+    mod, other, bob = join(server, arn, "mod", MOD), join(server, arn, "other", MOD), join(server, arn, "bob")
+    answers = []
+    for attempt in range(40):
+        said = say(bob, f"said {attempt}")["Id"]
+        asked = ask(mod, "pin", id=said)
+        time.sleep(attempt % 10 / 2_000)
+        if way == "deleted":
+            assert other.send_json({"Action": "DELETE_MESSAGE", "Id": said, "RequestId": said})
+            other.receive_until(lambda frame: frame.get("RequestId") == said)
+        elif way == "purged":
+            assert command(other, "purge", user="bob").endswith("messages of bob are removed")
+        else:
+            assert command(other, "clear") == "all messages are removed"
+        answers.append(answer_to(mod, asked))
+        begun = time.monotonic()
+        while join(server, arn, "late").receive()["Attributes"]["Pinned"]:
+            assert time.monotonic() - begun < 5, (attempt, answers[-1])
+    assert all(answer == "pinned" or answer.startswith("404 ") for answer in answers), answers
+
+
+def test_a_send_event_of_a_purge_takes_back_all_of_it(server):
+    """Goal: SendEvent of the purge's event is a purge: memory, pin, held messages, single deletions; with the caller's attributes."""
+    client = api(server)
+    arn = room(server, {"uproar:history": "10", "uproar:rules": "purging"})
+    words = {"id": "w", "kind": "words", "patterns": ["bad"], "action": "hold"}
+    client.put_rule_set(name="purging", rules=[words])
+    mod, alice, bob = join(server, arn, "mod", MOD), join(server, arn, "alice"), join(server, arn, "bob")
+    for key in ("userId", "UserId"):
+        said, held = say(bob, f"said {key}")["Id"], say(bob, f"bad {key}")
+        assert held["Attributes"]["uproar:held"] == "1"
+        assert command(mod, "pin", id=said) == "pinned"
+        assert pinned(alice, Pinned=said)
+        attributes = {key: "bob", "Reason": "rude", "Case": "7"}
+        server.boto_cached.send_event(roomIdentifier=arn, eventName="app:DELETE_BY_USER", attributes=attributes)
+        deleted = next_event(alice, "aws:DELETE_MESSAGE")
+        assert (deleted["MessageID"], deleted["Reason"]) == (said, "rude")
+        assert next_event(alice, "app:DELETE_BY_USER") == attributes
+        assert pinned(alice, Pinned="")
+        assert command(mod, "allow", id=held["Id"]).startswith("404 ")
+        assert client.list_held(roomIdentifier=arn)["messages"] == []
+    late = join(server, arn, "late")
+    assert next_event(late, "uproar:history")["Count"] == "0"
+    # In a room without tags it is an event, as on IVS Chat.
+    plain = server.boto_cached.create_room()["arn"]
+    eve, speaker = join(server, plain, "eve"), join(server, plain, "bob")
+    say(speaker, "hello")
+    server.boto_cached.send_event(roomIdentifier=plain, eventName="app:DELETE_BY_USER", attributes={"userId": "bob"})
+    heard = eve.receive_until(lambda frame: frame.get("EventName") == "app:DELETE_BY_USER")[1]
+    assert [frame["Type"] for frame in heard] == ["MESSAGE"]
 
 
 def test_moderators_pin_and_others_do_not(server):

@@ -114,6 +114,25 @@ def test_a_time_out_and_a_shadow(server):
     assert figure(server, 'bans_total{mode="timeout",source="rule"}') >= 1
 
 
+def test_a_rule_times_no_shadow_out(server):
+    """Goal: a shadow with an end stays one when a rule would time its user out for longer, in the room or in all."""
+    arn = ruled(server, rule(action="timeout", seconds=600, reason="out"))
+    client = api(server)
+    for user, where in (("shady", {"roomIdentifier": arn}), ("everywhere", {})):
+        client.create_ban(userId=user, mode="shadow", seconds=60, **where)
+    eve, mod = join(server, arn, "eve"), join(server, arn, "mod", CREW)
+    shadows = [join(server, arn, user) for user in ("shady", "everywhere")]
+    for socket in (*shadows, eve):
+        assert outcome(socket, "bad") == "406 out"
+    # That of the last one is made, so those of the others were considered.
+    assert event(mod, "uproar:ban")["UserId"] == "eve"
+    listed = {one["userId"]: one for one in client.list_bans(roomIdentifier=arn)["bans"]}
+    assert (set(listed), listed["shady"]["mode"]) == ({"shady", "eve"}, "shadow")
+    for socket in shadows:
+        assert outcome(socket, "hm") == "said"
+    client.delete_ban(userId="everywhere")
+
+
 @pytest.mark.parametrize("by", ["member", "slash", "api"])
 def test_a_held_message_waits_for_a_moderator(server, by):
     arn = ruled(server, rule(action="hold"), commands="slash")

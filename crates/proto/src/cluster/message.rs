@@ -138,7 +138,8 @@ pub struct Ask {
     pub is_from_api: bool,
     /// What is known of the member who makes it, beside `Sender`.
     pub speaker: Speaker,
-    /// Whether a message of the API passes what its room asks of its members' messages: no review decides.
+    /// Whether a message of the API passes what its room asks of its members' messages: no review decides. Of an event: it
+    /// can wait for the pace; of a disconnect: it tells of a ban, and bans nobody itself.
     pub is_exempt: bool,
     /// Its texts.
     pub texts: AskTexts,

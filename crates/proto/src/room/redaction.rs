@@ -78,11 +78,16 @@ impl Redaction {
             return FrameId::parse(id).map(Self::Message);
         }
         if name == purge_event {
-            let user = attributes.get("userId").or(attributes.get("UserId"))?;
-            return Some(Self::User(Key::of_user(user)));
+            return purged(&attributes).map(|user| Self::User(Key::of_user(user)));
         }
         (name == encode::CLEARED).then_some(Self::All)
     }
+}
+
+/// The user whose messages a purge's event takes back, by its attributes; as in samples of AWS, and as other attributes are.
+pub fn purged(attributes: &BTreeMap<String, String>) -> Option<&str> {
+    let user = attributes.get("userId").or(attributes.get("UserId"))?;
+    Some(user)
 }
 
 /// How the JSON of a message begins, up to its id.

@@ -206,6 +206,7 @@ impl World {
                     user_id: victim.into(),
                     reason: "x".into(),
                 },
+                is_banned: false,
                 answer,
             },
         };

@@ -19,6 +19,7 @@ use uproar_proto::cluster::message::{Ask, AskKind, AskTexts};
 use uproar_proto::cluster::record::{Entry, Eviction};
 use uproar_proto::extension::Speaker;
 use uproar_proto::extension::held::HeldPage;
+use uproar_proto::room::redaction::Redaction;
 use uproar_proto::ws;
 
 /// A member's request that the cluster refused, or lost from sight.
@@ -226,6 +227,7 @@ impl Rooms {
                 env.metrics.cluster_authored.inc();
                 let extension = home.room.settings().extension.as_deref();
                 if let Some(seconds) = extension.and_then(|extension| extension.settings.kick)
+                    && !ask.is_exempt
                     && let Some(Eviction { user_id, reason }) = entry.eviction.clone()
                 {
                     let eviction = command::Eviction { user_id, reason };
@@ -322,8 +324,9 @@ impl Rooms {
             if home.room.settings().extension.is_some() {
                 home.note_tally(&entry.frame, env.now);
             }
-            let is_moderated =
-                entry.is_urgent && home.note_taken_back(&entry.frame, &env.settings.purge_event);
+            let purge_event = &env.settings.purge_event;
+            let takes_back = |payload| Redaction::read(payload, purge_event).is_some();
+            let is_moderated = entry.is_urgent && ws::payloads(&entry.frame).any(takes_back);
             if entry.eviction.is_some() || is_moderated {
                 home.moderated.get_or_insert(env.now.tick);
             }

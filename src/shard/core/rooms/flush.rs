@@ -12,10 +12,12 @@ use crate::shard::shard_room::moderated::Moderated;
 use crate::shard::shard_room::remembering::Remembering;
 use crate::shard::shard_room::{HomeRoom, ShardRoom};
 use uproar_proto::base::clock::Tick;
-use uproar_proto::base::id::RoomId;
+use uproar_proto::base::id::{FrameId, RoomId};
 use uproar_proto::base::table::Slot;
+use uproar_proto::room::RoomSettings;
 use uproar_proto::room::audience::Audience;
 use uproar_proto::room::log::Batch;
+use uproar_proto::room::redaction::Redaction;
 
 /// Whether a room with something to flush is flushed now.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -100,6 +102,7 @@ impl Rooms {
         let Some(ShardRoom {
             id,
             home: Some(home),
+            settings,
             audience,
             accepted,
             spreading,
@@ -109,10 +112,6 @@ impl Rooms {
         else {
             return Flushed::Sent(Vec::new());
         };
-        let unpinned = home.unpinned;
-        if unpinned.is_some_and(|pinned| member_commands::unpin(*id, pinned, env)) {
-            home.unpinned = None;
-        }
         let logged = !home.room.settings().archive.is_empty() || home.held > 0;
         if logged && self.gate.is_on() && !home.is_clustered() {
             return Flushed::Logged(self.flush_logged(room_slot, env));
@@ -122,6 +121,7 @@ impl Rooms {
             members,
             frames,
             remembering,
+            unpinned,
             ..
         } = &mut **home;
         let since = accepted.take().unwrap_or(env.now.tick);
@@ -129,7 +129,8 @@ impl Rooms {
         room.flush(env.now.tick, |mut batch| {
             if let Some(remembering) = remembering {
                 let place = (*id, &**members, *frames);
-                batch = observe(remembering, batch, place, (audience, unsaid), env);
+                let shown = (&*settings, &mut *unpinned);
+                batch = observe(remembering, batch, place, (audience, unsaid, shown), env);
             }
             *frames += u64::from(batch.frames);
             env.outbox.send_batch(*id, members, &batch, since);
@@ -172,6 +173,7 @@ impl Rooms {
         let Some(ShardRoom {
             id,
             home: Some(home),
+            settings,
             audience,
             spreading,
             moderated,
@@ -184,11 +186,13 @@ impl Rooms {
             members,
             frames,
             remembering,
+            unpinned,
             ..
         } = &mut **home;
         if let Some(remembering) = remembering {
             let place = (*id, &**members, *frames);
-            batch = observe(remembering, batch, place, (audience, &mut self.unsaid), env);
+            let of_members = (&mut *audience, &mut self.unsaid, (&*settings, unpinned));
+            batch = observe(remembering, batch, place, of_members, env);
         }
         *frames += u64::from(batch.frames);
         env.outbox.send_batch(*id, members, &batch, accepted);
@@ -300,17 +304,38 @@ fn observe<S>(
     remembering: &mut Remembering,
     batch: Batch,
     (room, members, first): (RoomId, &[u32], u64),
-    (audience, unsaid): (&mut Audience, &mut Vec<UserEvent>),
+    (audience, unsaid, (settings, unpinned)): (
+        &mut Audience,
+        &mut Vec<UserEvent>,
+        (&RoomSettings, &mut Option<FrameId>),
+    ),
     env: &mut Env<S>,
 ) -> Batch {
     let context = (&*env.settings.purge_event, &*env.metrics);
     let (cut, gone) = remembering.observe(&batch, first, env.now.tick, context);
     if !gone.is_empty() {
+        *unpinned = taken_off(settings, &gone).or(*unpinned);
         unsay(room, (&batch, &gone), unsaid, env);
         redact(room, (audience, &gone), unsaid, env);
         send_redaction(room, members, &gone, env);
     }
+    unpinned.take_if(|id| member_commands::unpin(room, *id, env));
     cut.unwrap_or(batch)
+}
+
+/// The pinned message, if it is among what is taken back. What a back end shows in nobody's name is no message of the room.
+///
+/// It is asked where memories are cut: so whoever finds a message remembered once its pin is in force knows that whatever takes
+/// it back later takes the pin, too. Each node of a cluster asks, not the home alone, which may not know of a pin yet that
+/// somebody has seen.
+fn taken_off(settings: &RoomSettings, gone: &[Redaction]) -> Option<FrameId> {
+    let (id, sender) = settings.extension.as_deref()?.pinned?;
+    let takes = |redaction: &Redaction| match (redaction, sender) {
+        (_, Some(sender)) => redaction.takes(id, sender),
+        (Redaction::Message(message), None) => *message == id,
+        (Redaction::User(_) | Redaction::All, None) => false,
+    };
+    gone.iter().any(takes).then_some(id)
 }
 
 /// Returns the number of members on the shard that has most of them.

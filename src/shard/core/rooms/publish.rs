@@ -7,6 +7,7 @@ use super::{Env, Rooms};
 use crate::shard::command::Refused;
 use crate::shard::command::{self, Answer, ApiMessage, PublishRequest, Said};
 use crate::shard::core::member_commands::ban_kicked;
+use crate::shard::shard_room::purge::Purge;
 use crate::shard::shard_room::{
     HomeRoom, OVER_RATE, PublishContext, Published, RequestFault, ShardRoom,
 };
@@ -64,23 +65,29 @@ impl Rooms {
         .map(|_id| ())
     }
 
-    /// Executes a deletion or disconnect of the API, and answers with the event's id.
+    /// Executes a deletion or disconnect of the API, and answers with the event's id. A disconnect of whoever `is_banned`
+    /// bans nobody.
     pub(in crate::shard::core) fn moderate<S>(
         &mut self,
         room: RoomId,
-        request: &Request<'_>,
+        (request, is_banned): (&Request<'_>, bool),
         answer: Answer<Said>,
         env: &mut Env<S>,
     ) {
         if self.is_clustered() {
             let [subject, detail, request_id] = request.texts();
             let texts = [subject, detail, request_id, ""];
-            let asked = (kind(request.action()), texts, false);
+            let asked = (kind(request.action()), texts, is_banned);
             return self.ask_for_api(room, asked, answer, env);
         }
         let done = self.find(room).ok_or(NO_ROOM).and_then(|room_slot| {
             self.with_home(room_slot, env, |home, _, context| {
-                home.act(request, "", context).map(Published::Appended)
+                let done = home.act(request, "", context);
+                done.map(if is_banned {
+                    Published::Banned
+                } else {
+                    Published::Appended
+                })
             })
         });
         let outcome = done.map_err(|(code, text)| Refused::of(code, &text));
@@ -106,8 +113,11 @@ impl Rooms {
         }
         let done = self.find(room).ok_or(NO_ROOM).and_then(|room_slot| {
             self.with_home(room_slot, env, |home, _, context| {
-                home.purge(user_id, reason, context)
-                    .map(Published::Appended)
+                let purge = match user_id {
+                    Some(user_id) => Purge::of_user(user_id, reason, &context.settings.purge_event),
+                    None => Purge::of_all(reason),
+                };
+                home.purge(&purge, context).map(Published::Appended)
             })
         });
         let outcome = done.map_err(|(code, text)| Refused::of(code, &text));
@@ -126,25 +136,17 @@ impl Rooms {
             let asked = (AskKind::Event, [name, attributes_json, "", ""], false);
             return self.ask_for_api(room, asked, answer, env);
         }
-        let outcome = self.append_event(room, name, attributes_json, env);
+        let done = self.find(room).ok_or(NO_ROOM).and_then(|room_slot| {
+            self.with_home(room_slot, env, |home, _, context| {
+                if home.room.is_full() {
+                    return Err((ErrorCode::Internal, Cow::Borrowed(texts::UNKNOWN_OUTCOME)));
+                }
+                let id = home.announce((name, attributes_json), context);
+                Ok(Published::Appended(id))
+            })
+        });
+        let outcome = done.map_err(|(code, text)| Refused::of(code, &text));
         self.answer(room, answer, outcome);
-    }
-
-    fn append_event<S>(
-        &mut self,
-        room: RoomId,
-        name: &str,
-        attributes_json: &str,
-        env: &mut Env<S>,
-    ) -> Result<FrameId, Refused> {
-        let (room_slot, home) = self.home_mut(room).ok_or(Refused::NoSuchRoom)?;
-        if home.room.is_full() {
-            return Err(Refused::Busy);
-        }
-        let mut context = env.encode_context();
-        let id = home.room.announce(&mut context, name, attributes_json, "");
-        self.note_unflushed(room_slot, env.now.tick);
-        Ok(id)
     }
 
     /// Says a message of the API, and answers with its id and time, if it is reviewed with the verdict.
@@ -224,11 +226,13 @@ impl Rooms {
         let home = shard_room.home.as_mut().ok_or(NO_ROOM)?;
         let before = home.evictions.len();
         let mut context = env.publish_context(&mut self.review_queue);
-        match work(home, (shard_room.id, room_slot), &mut context)? {
-            Published::Appended(id) => {
+        let published = work(home, (shard_room.id, room_slot), &mut context)?;
+        let bans = !matches!(published, Published::Banned(_));
+        match published {
+            Published::Appended(id) | Published::Banned(id) => {
                 let extension = shard_room.settings.extension.as_deref();
                 if let Some(seconds) = extension.and_then(|extension| extension.settings.kick)
-                    && let Some(eviction) = home.evictions.get(before)
+                    && let Some(eviction) = home.evictions.get(before).filter(|_| bans)
                 {
                     ban_kicked(shard_room.id, eviction, seconds, env);
                 }

@@ -26,7 +26,8 @@ pub const TIMEOUT_SECONDS_DEFAULT: u32 = 600;
 pub const BAN_ADDRESSES_MAX: usize = 16;
 /// How long a ban bars them: addresses change their owners.
 pub const BAN_ADDRESSES_TIME: Duration = Duration::from_hours(24);
-/// The shortest time between two such looks, which go through all rooms: what a process took over ends late by this much at most.
+/// The shortest time between two times that values over tags, and pins, are taken back at their ends: of several that end one soon after
+/// the other the later ones are late by this much at most.
 pub const OVERRIDES_LOOK_MIN: Duration = Duration::from_secs(1);
 /// Bans that are over, or of rooms that are deleted, that one look removes; it comes every [`OVERRIDES_LOOK`]. They hold no
 /// longer than they should all the same.
@@ -70,8 +71,8 @@ pub const ROLE_CHARS_MAX: usize = 32;
 pub const TAG_VALUE_CHARS_MAX: usize = 256;
 /// Commands of members that wait for the control thread: people type them, and each connection has its rate.
 pub const MEMBER_ORDERS_MAX: usize = 1_024;
-/// How often changes of modes that have run out are looked for, besides at their time: on another node of a cluster, or
-/// while the disk refused.
+/// How often all rooms are looked at for values over tags, and pins, that end by time and that another node has stored; those of
+/// this one are known at once.
 pub const OVERRIDES_LOOK: Duration = Duration::from_secs(30);
 /// Seconds that a moderator's change of a mode lasts if it ends by itself: a day.
 pub const OVERRIDE_SECONDS_MAX: u32 = 86_400;
