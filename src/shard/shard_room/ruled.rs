@@ -123,9 +123,7 @@ impl HomeRoom {
     ) -> Published {
         let Some(ruling) = ruling else {
             let id = self.append(request, sender_json, &mut context.encoding());
-            if self.reviewer().is_some() {
-                self.ask_afterwards((room, id), &owned(), context);
-            }
+            self.ask_afterwards((room, id), owned, context);
             return Published::Appended(id);
         };
         let asked = ruling.applied(owned());
@@ -136,7 +134,7 @@ impl HomeRoom {
         }
         let (request, sender_json) = asked.request();
         let id = self.append(&request, sender_json, &mut context.encoding());
-        self.ask_afterwards((room, id), &asked, context);
+        self.ask_afterwards((room, id), || asked, context);
         Published::Appended(id)
     }
 
@@ -217,7 +215,7 @@ impl HomeRoom {
         }
         let sent = context.now.unix;
         self.room.order(context.deflater, id, sent, asked.message());
-        self.ask_afterwards((room, id), &asked, context);
+        self.ask_afterwards((room, id), || asked, context);
         Ok(Published::Appended(id))
     }
 
@@ -335,40 +333,21 @@ impl HomeRoom {
         waiting.filter_map(move |(id, _, held)| is_theirs(held).then_some(id))
     }
 
-    /// The function that reviews messages after their delivery.
-    pub(in crate::shard) fn reviewer(&self) -> Option<&str> {
-        self.ruled()?.reviewer.as_deref()
-    }
-
     /// Has a message that is said reviewed, if the room asks for it. One that the control thread cannot take is not.
     pub(in crate::shard) fn ask_afterwards(
         &self,
-        (room, id): (RoomId, FrameId),
-        asked: &PublishRequest,
+        place: (RoomId, FrameId),
+        asked: impl FnOnce() -> PublishRequest,
         context: &mut PublishContext<'_>,
     ) {
-        let request = self.review_afterwards((room, id), asked, context.now.tick);
-        if let Some(request) = request
-            && !context.review_queue.ask_afterwards(request)
-        {
+        let Some(reviewer) = self.ruled().and_then(|ruled| ruled.reviewer.as_deref()) else {
+            return;
+        };
+        let deadline = context.now.tick.after(AFTER_REVIEW_TIMEOUT);
+        let request = ReviewRequest::afterwards(place, asked(), reviewer.into(), deadline);
+        if !context.review_queue.ask_afterwards(request) {
             context.metrics.after_shed.inc();
         }
-    }
-
-    /// What asks for that; `None`: the room does not.
-    pub(in crate::shard) fn review_afterwards(
-        &self,
-        (room, id): (RoomId, FrameId),
-        asked: &PublishRequest,
-        now: Tick,
-    ) -> Option<ReviewRequest> {
-        let reviewer = self.reviewer()?.into();
-        Some(ReviewRequest::afterwards(
-            (room, id),
-            asked.clone(),
-            reviewer,
-            now.after(AFTER_REVIEW_TIMEOUT),
-        ))
     }
 }
 

@@ -308,6 +308,18 @@ def test_what_a_review_denies_afterwards_is_deleted(server, handler, reviewed):
     hears_nothing_else(eve)
 
 
+def test_what_a_back_end_says_is_reviewed_afterwards_too(server):
+    """Goal: one message or several, in a room without a handler that decides before; exempt ones are not asked about."""
+    arn = room(server, {"after-review": f"{FUNCTION}mapped", "state": "off"})
+    eve, shop = join(server, arn, "eve"), {"userId": "shop"}
+    api(server).send_message(roomIdentifier=arn, content="deny exempt", sender=shop, exempt=True)
+    one = api(server).send_message(roomIdentifier=arn, content="deny one", sender=shop)["id"]
+    more = [{"content": content, "sender": shop} for content in ("fine", "deny two")]
+    more = [said["id"] for said in api(server).send_messages(roomIdentifier=arn, messages=more)["results"]]
+    assert {event(eve, "aws:DELETE_MESSAGE")["MessageID"] for _ in range(2)} == {one, more[1]}
+    hears_nothing_else(eve)
+
+
 def test_a_review_afterwards_that_fails_leaves_the_message(server):
     arn = room(server, {"after-review": f"{FUNCTION}nowhere", "state": "off"})
     alice = join(server, arn, "alice")
