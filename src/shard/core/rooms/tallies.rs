@@ -123,11 +123,7 @@ impl Rooms {
         env: &Env<S>,
     ) -> TallyAnswer {
         let home = self.home_in(room_slot).ok_or(TallyFault::NoRoom)?;
-        let is_tagged = home.room.settings().extension.is_some();
-        if matches!(order, TallyOrder::Start(_)) && !is_tagged {
-            return Err(TallyFault::Untagged);
-        }
-        let answer = home.need_tallies().counted.follow(order, env.now);
+        let answer = home.follow_order(order, env.now);
         self.note_tallied(room_slot);
         answer
     }
