@@ -496,6 +496,29 @@ def test_sets_and_held_messages_survive(tmp_path):
         assert len(api(server).list_rule_sets()["ruleSets"]) == 1
 
 
+def test_nothing_waits_in_a_room_without_rules(tmp_path):
+    """Goal: what waits when a room's rules are removed is over at once, and is told so; an upgrade brings nothing back. Other
+    tags leave it, and so do other rules."""
+    with Server(tmp_path) as server:
+        arn = ruled(server, rule(patterns=["odd"], action="hold"))
+        tag(server, arn, {"rules": put(server, rule(reason="no"))})
+        alice, mod = join(server, arn, "alice"), join(server, arn, "mod", CREW)
+        assert outcome(alice, "bad") == "406 no"
+        tag(server, arn, {"rules": put(server, rule(patterns=["odd"], action="hold"))})
+        held = [say(alice, "odd one"), say(alice, "odd two")]
+        tag(server, arn, {"rules": put(server, rule(reason="no")), "slow": "1"})
+        assert figure(server, "held") == 2
+        server.boto_cached.untag_resource(resourceArn=arn, tagKeys=["uproar:rules"])
+        for member in (alice, mod):
+            told = [event(member, "uproar:decided") for _ in held]
+            assert [(one["MessageId"], one["Result"]) for one in told] == [(one["Id"], "expired") for one in held]
+        for _ in range(2):
+            assert figure(server, "held") == 0 and not api(server).list_held(roomIdentifier=arn)["messages"]
+            decide = api(server).decide_held
+            assert refused(decide, roomIdentifier=arn, messageId=held[0]["Id"], decision="allow")[0] == 404
+            server.upgrade()
+
+
 def test_without_extensions_there_are_none(tmp_path):
     """Goal: with extensions off a tag is a tag, the operations are unknown, and stored sets do nothing until they are on again."""
     off, on = tmp_path / "off.toml", tmp_path / "on.toml"

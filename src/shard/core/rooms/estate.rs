@@ -98,8 +98,7 @@ impl Rooms {
                 part.viewers.inherit(&mut home.viewers, env.now.tick);
                 home.inherit_memory(part, &env.settings.purge_event, &env.metrics);
                 for (message, until, rule) in &part.waiting {
-                    inherit_waiting(home, message, *until, rule, env.id);
-                    env.metrics.held_for_crew.add(1);
+                    inherit_waiting(home, message, (*until, rule), env);
                 }
             }
             self.inherit_tallies((*room, &part.tallies), estate.shift(), env);
@@ -259,10 +258,15 @@ fn pending(asked: &PublishRequest, id: FrameId, sent: UnixTime) -> PendingMessag
 }
 
 /// Holds a message for moderators that another process held. Its sender is told by name, wherever that is now.
-fn inherit_waiting(home: &mut HomeRoom, message: &[u8], until: Tick, rule: &str, here: ShardId) {
+fn inherit_waiting<S>(
+    home: &mut HomeRoom,
+    message: &[u8],
+    (until, rule): (Tick, &str),
+    env: &Env<S>,
+) {
     if let Ok(message) = PendingMessage::read(message) {
         let nowhere = SenderAddress {
-            shard: here,
+            shard: env.id,
             ..SenderAddress::NOWHERE
         };
         let Held {
@@ -270,7 +274,7 @@ fn inherit_waiting(home: &mut HomeRoom, message: &[u8], until: Tick, rule: &str,
             id,
             ..
         } = held(&mut BytesMut::new(), &message, nowhere);
-        home.inherit_waiting(id, until, (publish_request, rule.into()));
+        home.wait(id, until, (publish_request, rule.into()), &env.metrics);
     }
 }
 
