@@ -14,7 +14,7 @@ use crate::shard::estate::{NotCarried, SenderTag};
 use crate::shard::review::Held;
 use crate::shard::settings::ShardId;
 use crate::shard::shard_room::{HomeRoom, ShardRoom};
-use uproar_proto::base::clock::{Now, Tick, UnixTime};
+use uproar_proto::base::clock::{Tick, UnixTime};
 use uproar_proto::base::id::{FrameId, RoomId};
 use uproar_proto::base::limits::{CONTENT_CHARS_MAX, ESTATE_LOGS_BYTES_MAX, ROOM_RATE_DEFAULT};
 use uproar_proto::base::rate::Budget;
@@ -22,6 +22,7 @@ use uproar_proto::base::table::Slot;
 use uproar_proto::chat::Request;
 use uproar_proto::extension::Speaker;
 use uproar_proto::extension::recent::Recent;
+use uproar_proto::extension::speech::Key;
 use uproar_proto::room::audience::Audience;
 use uproar_proto::room::review::State;
 use uproar_proto::room::{ArchiveTargets, RoomSettings};
@@ -144,21 +145,35 @@ impl Rooms {
         self.note_walking(room_slot);
     }
 
-    /// Counts members that came to `shard`; returns the room's settings, or nothing if it is not at
+    /// Counts members that came to `shard`, and notes these users; returns the room's settings, or nothing if it is not at
     /// home here.
-    pub(in crate::shard::core) fn members_arrived(
+    pub(in crate::shard::core) fn members_arrived<S>(
         &mut self,
         room: RoomId,
         shard: ShardId,
-        arrived: MemberCounts,
-        now: Now,
+        (arrived, users): (MemberCounts, &[Key]),
+        env: &Env<S>,
     ) -> Option<RoomSettings> {
         let (room_slot, home) = self.home_mut(room)?;
         home.arrives(shard, arrived);
-        home.viewers_inherited(arrived, now);
+        home.viewers_inherited(arrived, env.now);
+        if let Some(remembering) = &mut home.remembering {
+            remembering.stay(users, &env.metrics);
+        }
         let settings = home.room.settings().clone();
         self.note_peopled(room_slot);
         Some(settings)
+    }
+
+    /// Notes that no more viewers of another process come: where those stood who did not is known.
+    pub(in crate::shard::core) fn settle_places(&mut self, estate: &RoomsEstate, now: Tick) {
+        for (room, _) in estate.rooms().filter(|(_, part)| part.remembers()) {
+            if let Some((_, home)) = self.home_mut(*room)
+                && let Some(remembering) = &mut home.remembering
+            {
+                remembering.settle(now);
+            }
+        }
     }
 
     /// Holds messages under review of another process's rooms that are at home here, and asks for their review
