@@ -56,7 +56,8 @@ impl Rooms {
         if self.is_clustered() {
             let place = place.map_or_else(String::new, |place| place.to_string());
             let asked = (AskKind::Held, &*place, &*most.to_string(), false);
-            return self.ask_own(room, asked, Asker::Held(answer), env);
+            self.ask_own(room, asked, Asker::Held(answer), env);
+            return;
         }
         let page = self.held_page(room_slot, (place, most), env);
         let _caller_gone = answer.send(Ok(page));
