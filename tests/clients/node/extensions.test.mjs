@@ -124,11 +124,13 @@ describe("rooms beyond IVS Chat", () => {
     const said = await within(alice.send("hello"));
     assert.deepEqual(said.sender.attributes, { name: "Al", "uproar:role": "vip" });
     const wrong = new CreateChatTokenCommand({
-      roomIdentifier: arn, userId: "u", attributes: { "uproar:role": "two words", "uproar:what": "1" },
+      roomIdentifier: arn, userId: "u", attributes: { "uproar:role": "two words", "uproar:what": "1", "uproar:feed": "full" },
     });
     await assert.rejects(server.client().send(wrong), (error) => {
       assert.equal(error.name, "ValidationException");
-      assert.deepEqual(error.fieldList.map((field) => field.name), ["attributes.uproar:role", "attributes.uproar:what"]);
+      const names = ["attributes.uproar:feed", "attributes.uproar:role", "attributes.uproar:what"];
+      assert.deepEqual(error.fieldList.map((field) => field.name).sort(), names);
+      assert.match(error.fieldList.find(({ name }) => name === names[0]).message, /is reserved/);
       return true;
     });
   });
