@@ -30,6 +30,7 @@ use uproar_proto::cluster::crowd::Recalled;
 use uproar_proto::extension::command::CommandFault;
 use uproar_proto::extension::held::{Decision, HeldPage, HeldPlace};
 use uproar_proto::extension::reactions::Taps;
+use uproar_proto::extension::speech;
 use uproar_proto::extension::tallies::{TallyAnswer, TallyOrder};
 use uproar_proto::extension::tally::Ballot;
 use uproar_proto::extension::{Speaker, Traits, Verb};
@@ -624,8 +625,9 @@ pub enum Command<S> {
     /// From the control thread of a process that takes over: viewers of the other process. Answered
     /// once the homes of their rooms have counted them.
     Inherit(Vec<Inherited<S>>, oneshot::Sender<Carried>),
-    /// To a home shard: members have come to the shard that sends this from another process.
-    MembersArrived(RoomId, ShardId, MemberCounts),
+    /// To a home shard: members have come to the shard that sends this from another process; these users, if the room remembers
+    /// messages.
+    MembersArrived(RoomId, ShardId, MemberCounts, Box<[speech::Key]>),
     /// From a home shard: they are counted, and the room has these settings; `None`: it does not exist.
     MembersCounted(RoomId, Option<RoomSettings>),
     /// To a home shard: the sender of a message under review had this address in the other process, and has this one

@@ -15,7 +15,7 @@ pub(super) struct Detour {
     pub(super) reviewed: Option<Pending<Held>>,
     /// What the room's chat modes remember; present while its tags ask for one.
     pub(super) modes: Option<Modes>,
-    /// What its rules are, and what they hold; present while its tags ask for some, and until the last message is decided.
+    /// What its rules are, and what they hold; present while its tags ask for some, or for reviews afterwards.
     pub(super) ruled: Option<Box<Ruled>>,
     /// What is counted of its members' votes and reactions; present while there is something.
     pub(super) tallies: Option<Box<RoomTallies>>,

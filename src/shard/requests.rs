@@ -20,7 +20,7 @@ use uproar_proto::cluster::HashSlot;
 use uproar_proto::cluster::engine::{RequestKey, Ticket};
 use uproar_proto::cluster::message::Ask;
 use uproar_proto::extension::held::HeldPage;
-use uproar_proto::extension::tallies::TallyAnswer;
+use uproar_proto::extension::tallies::{TallyAnswer, ToldTally};
 
 /// Who made a request that the cluster decides.
 #[derive(Debug)]
@@ -47,7 +47,9 @@ pub(super) enum Asker {
     Held(Answer<HeldPage>),
     /// Members who voted, in the order of their votes.
     Voters(Vec<Voter>),
-    /// The server itself, which tells members of something.
+    /// The server itself, which tells members of a tally.
+    Told(RoomId, ToldTally),
+    /// The server itself, which tells members of something else.
     Nobody,
 }
 

@@ -11,7 +11,7 @@ pub(super) struct Ruled {
     pub(super) names: Option<Roles>,
     /// The function that reviews messages after their delivery, as an ARN.
     pub(super) reviewer: Option<Box<str>>,
-    /// Messages that wait for a moderator.
+    /// Messages that wait for a moderator. Invariant: none without rules.
     pub(super) waiting: Waiting<HeldForCrew>,
 }
 
@@ -22,11 +22,4 @@ pub(super) struct HeldForCrew {
     pub(super) publish_request: PublishRequest,
     /// The rule that holds it, with its set.
     pub(super) rule: Box<str>,
-}
-
-impl Ruled {
-    /// Whether the room has no rules any more, and nobody who reviews.
-    pub(super) fn is_over(&self) -> bool {
-        self.names.is_none() && self.reviewer.is_none()
-    }
 }

@@ -410,13 +410,19 @@ impl HomeRoom {
             request_id: "",
         };
         let sender_json = &*message.sender_json;
+        let owned = || {
+            let nowhere = SenderAddress::NOWHERE;
+            PublishRequest::new(&mut BytesMut::new(), &request, sender_json, "", nowhere)
+        };
         if !self.reviews(message) {
-            let appended = self.act(&request, sender_json, context);
-            return appended.map(Published::Appended);
+            let id = self.act(&request, sender_json, context)?;
+            if !message.is_exempt {
+                self.ask_afterwards((place.0, id), owned, context);
+            }
+            return Ok(Published::Appended(id));
         }
-        let (mut buffer, nowhere) = (BytesMut::new(), SenderAddress::NOWHERE);
         let held = Held {
-            publish_request: PublishRequest::new(&mut buffer, &request, sender_json, "", nowhere),
+            publish_request: owned(),
             id: context.ids.next_id(),
             sent: context.now.unix,
             key: None,

@@ -40,7 +40,7 @@ impl<W: Io> Core<W> {
                 ticket,
                 outcome,
                 sent,
-            } => match rooms.told(ticket, outcome, sent) {
+            } => match rooms.told(ticket, (outcome, sent), env.now.tick) {
                 Told::Nothing => {}
                 Told::Refused(refused) => {
                     self.connections.refuse_asker(&refused, rooms, env);

@@ -203,8 +203,8 @@ impl<W: Io> Core<W> {
             Command::Inherit(viewers, answer) => {
                 self.orders.push_back(Order::Inherit(viewers, answer));
             }
-            Command::MembersArrived(room, shard, arrived) => {
-                let settings = rooms.members_arrived(room, shard, arrived, env.now);
+            Command::MembersArrived(room, shard, arrived, users) => {
+                let settings = rooms.members_arrived(room, shard, (arrived, &users), env);
                 env.outbox
                     .send(shard, Command::MembersCounted(room, settings));
             }

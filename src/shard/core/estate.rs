@@ -13,8 +13,10 @@ use super::Core;
 use super::taken_over::TakenOver;
 use crate::net::io::Io;
 use crate::shard::command::{Command, MemberCounts, SenderAddress};
+use crate::shard::estate::rooms::RoomEstate;
 use crate::shard::estate::{Carried, Inherited, RoomsEstate, SenderTag, Viewers, ViewersCursor};
 use uproar_proto::base::id::RoomId;
+use uproar_proto::extension::speech::Key;
 use uproar_proto::room::RoomSettings;
 
 impl<W: Io> Core<W> {
@@ -59,7 +61,7 @@ impl<W: Io> Core<W> {
     /// and why others are not.
     pub fn inherit(&mut self, viewers: Vec<Inherited<W::Socket>>) -> Carried {
         let mut carried = Carried::default();
-        let mut arrived: HashMap<RoomId, MemberCounts> = HashMap::new();
+        let mut arrived: HashMap<RoomId, (MemberCounts, Vec<Key>)> = HashMap::new();
         let Some(taken_over) = &self.taken_over else {
             debug_assert!(false, "rooms are taken over first");
             return carried;
@@ -73,7 +75,11 @@ impl<W: Io> Core<W> {
                     let Some((room, counts)) = viewer.member else {
                         continue;
                     };
-                    *arrived.entry(room).or_default() += counts;
+                    let (all, users) = arrived.entry(room).or_default();
+                    *all += counts;
+                    if estate.room(room).is_some_and(RoomEstate::remembers) {
+                        users.push(viewer.user);
+                    }
                     if estate.is_sender(viewer.tag) {
                         self.tell_sender(room, viewer.tag, viewer.sender);
                     }
@@ -81,8 +87,8 @@ impl<W: Io> Core<W> {
                 Err(reason) => carried.refuse(reason),
             }
         }
-        for (room, counts) in arrived {
-            self.tell_arrived(room, counts);
+        for (room, (counts, users)) in arrived {
+            self.tell_arrived(room, counts, users);
         }
         carried
     }
@@ -102,6 +108,7 @@ impl<W: Io> Core<W> {
             estate, senders, ..
         }) = self.taken_over.take()
         {
+            self.rooms.settle_places(&estate, self.env.now.tick);
             self.rooms.resume_reviews(&estate, &senders, &mut self.env);
         }
         self.thaw();
@@ -138,14 +145,15 @@ impl<W: Io> Core<W> {
         }
     }
 
-    fn tell_arrived(&mut self, room: RoomId, counts: MemberCounts) {
+    fn tell_arrived(&mut self, room: RoomId, counts: MemberCounts, users: Vec<Key>) {
         let (home, here) = (self.env.settings.home(room), self.env.id);
         if home == here {
-            let known = self.rooms.members_arrived(room, here, counts, self.env.now);
+            let arrived = (counts, &users[..]);
+            let known = self.rooms.members_arrived(room, here, arrived, &self.env);
             debug_assert!(known.is_some(), "its members were taken over");
             return;
         }
-        let arrived = Command::MembersArrived(room, here, counts);
+        let arrived = Command::MembersArrived(room, here, counts, users.into());
         self.env.outbox.send(home, arrived);
         if let Some(taken_over) = &mut self.taken_over {
             taken_over.told();

@@ -248,6 +248,10 @@ impl Rooms {
             .send_to_others(|| Command::SettingsChanged(room, settings.clone(), Arc::clone(done)));
         if let Some(shard_room) = self.table.get_mut(room_slot) {
             if let Some(home) = &mut shard_room.home {
+                if !settings.has_rules() {
+                    let mut context = env.publish_context(&mut self.review_queue);
+                    home.end_waiting(room, Tick::from_nanos(u64::MAX), &mut context);
+                }
                 home.set_settings(settings.clone());
             }
             let before = std::mem::replace(&mut shard_room.settings, settings);

@@ -361,6 +361,8 @@ pub(in crate::shard) struct RoomEstate {
     pub remembered: (Vec<(u64, Tick, Bytes)>, u64),
     /// Where viewers stood who left.
     pub places: Vec<(Key, Stand, Tick)>,
+    /// Who is there, and at which frame he came.
+    pub present: Vec<(Key, u64)>,
     /// Messages that wait for a moderator, until when, and why.
     pub waiting: Vec<(Bytes, Tick, Box<str>)>,
     /// Messages under review, in order; each was read once, without a fault.
@@ -369,6 +371,13 @@ pub(in crate::shard) struct RoomEstate {
     pub batches: Vec<(Batch, Tick)>,
     // Number of frames from each batch's first one to the head, in their order.
     behind: Vec<u64>,
+}
+
+impl RoomEstate {
+    /// Whether the room remembers messages: the number before which they may be forgotten is never 0.
+    pub(in crate::shard) fn remembers(&self) -> bool {
+        self.remembered.1 > 0
+    }
 }
 
 impl RoomsEstate {
@@ -507,6 +516,7 @@ impl RoomEstate {
                 fields.number(memory::FORGOTTEN)?.unwrap_or(0),
             ),
             places: memory::read_places(fields.get(memory::PLACES).unwrap_or_default(), shift),
+            present: memory::read_present(fields.get(memory::PRESENT).unwrap_or_default()),
             waiting,
             pending,
             batches,
@@ -652,6 +662,8 @@ mod tests {
         let mut kept = Remembering::holding(memory);
         kept.stands
             .leave(Key::from_bits(4), stand, true, recall.resume, at(8));
+        kept.stands
+            .join(Key::from_bits(5), (7, false), recall.resume, at(8));
         let mut writer = RoomsWriter::new(AccountUse::default(), at(0));
         writer.room(room, |room| {
             room.home(at(1), UnixTime::default());
@@ -667,6 +679,8 @@ mod tests {
             (vec![(7, shift.tick(5), frame.freeze())], 3)
         );
         assert_eq!(part.places, [(Key::from_bits(4), stand, shift.tick(8))]);
+        assert_eq!(part.present, [(Key::from_bits(5), 7)]);
+        assert!(part.remembers());
         assert!(memory::read_places(&[0; 31], shift).is_empty());
     }
 }

@@ -102,24 +102,23 @@ impl HomeRoom {
         } else {
             ruling
         };
-        if ruling.is_none() && self.reviewer().is_none() {
+        let place = (ask.room, ask.id);
+        let owned = || held(&mut BytesMut::new(), key, ask, now).publish_request;
+        let Some(ruling) = ruling else {
             let sent = self.write(buffer, ask, now);
-            return Ok(entry(key, ask.room, sent, buffer.split().freeze()));
-        }
-        let mut asked = held(&mut BytesMut::new(), key, ask, now).publish_request;
-        if let Some(ruling) = ruling {
-            asked = ruling.applied(asked);
-            if ruling.action != Action::Mask {
-                self.keep((ask.room, ask.id), asked, &ruling, context);
-                return Err((ErrorCode::NotAcceptable, KEPT.into()));
+            if !ask.is_exempt {
+                self.ask_afterwards(place, owned, context);
             }
+            return Ok(entry(key, ask.room, sent, buffer.split().freeze()));
+        };
+        let asked = ruling.applied(owned());
+        if ruling.action != Action::Mask {
+            self.keep(place, asked, &ruling, context);
+            return Err((ErrorCode::NotAcceptable, KEPT.into()));
         }
-        let sent = self
-            .room
-            .author_message(buffer, ask.id, now, asked.message());
-        if !ask.is_exempt {
-            self.ask_afterwards((ask.room, ask.id), &asked, context);
-        }
+        let room = &mut self.room;
+        let sent = room.author_message(buffer, ask.id, now, asked.message());
+        self.ask_afterwards(place, || asked, context);
         Ok(entry(key, ask.room, sent, buffer.split().freeze()))
     }
 
@@ -150,7 +149,7 @@ impl HomeRoom {
         let sent = self
             .room
             .author_message(buffer, decision.id, now, asked.message());
-        self.ask_afterwards((ask.room, decision.id), &asked, context);
+        self.ask_afterwards((ask.room, decision.id), || asked, context);
         Ok(entry(key, ask.room, sent, buffer.split().freeze()))
     }
 

@@ -69,6 +69,9 @@ impl HomeRoom {
             for (user, stand, at) in &part.places {
                 stands.leave(*user, *stand, true, resume, *at);
             }
+            for (user, joined) in &part.present {
+                stands.inherit(*user, *joined);
+            }
             metrics.stands.add_len(stands.len());
         }
     }

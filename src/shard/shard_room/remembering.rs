@@ -1,11 +1,12 @@
 //! What the home of a room with tags of ours remembers of it: messages, if they are asked for, and where viewers stand.
 
+use std::time::Duration;
+
 use crate::shard::departed::Departed;
 use crate::shard::metrics::ShardMetrics;
 use uproar_proto::base::clock::Tick;
 use uproar_proto::base::id::FrameId;
 use uproar_proto::base::limits::{REMEMBERED_BYTES_MAX, STANDS_MAX};
-use uproar_proto::extension::Recall;
 use uproar_proto::extension::speech::Key;
 use uproar_proto::room::log::Batch;
 use uproar_proto::room::memory::{Memory, Replay, Start};
@@ -94,23 +95,46 @@ impl Remembering {
         frame: u64,
         (now, metrics): (Tick, &ShardMetrics),
     ) -> Option<Replay> {
-        let memory = self.memory.as_mut()?;
-        let Recall { resume, .. } = memory.recall();
-        let stood = if resume.is_zero() {
-            None
-        } else {
+        let stood = self.resume().and_then(|resume| {
             let before = self.stands.len();
             let is_full = held(&metrics.stands) >= STANDS_MAX;
             let stood = self.stands.join(user, (frame, is_full), resume, now);
             metrics.stands.add_len(self.stands.len() - before);
             stood
-        };
+        });
+        let memory = self.memory.as_mut()?;
         let start = match (after, stood) {
             (Some(id), _) => Start::After(id),
             (None, Some(stand)) => Start::At(stand),
             (None, None) => Start::New,
         };
         Some(memory.replay(start, now))
+    }
+
+    /// Notes viewers who were taken over from another process.
+    pub(in crate::shard) fn stay(&mut self, users: &[Key], metrics: &ShardMetrics) {
+        if self.resume().is_none() {
+            return;
+        }
+        for user in users {
+            let before = self.stands.len();
+            let is_full = held(&metrics.stands) >= STANDS_MAX;
+            self.stands.stays(*user, is_full);
+            metrics.stands.add_len(self.stands.len() - before);
+        }
+    }
+
+    /// For how long it is remembered where viewers stood, if it is.
+    fn resume(&self) -> Option<Duration> {
+        let resume = self.memory.as_ref()?.recall().resume;
+        (!resume.is_zero()).then_some(resume)
+    }
+
+    /// Notes that no more viewers are taken over.
+    pub(in crate::shard) fn settle(&mut self, now: Tick) {
+        if let Some(resume) = self.resume() {
+            self.stands.settle(resume, now);
+        }
     }
 
     /// Notes where a viewer stands who leaves.
@@ -120,8 +144,7 @@ impl Remembering {
         now: Tick,
         metrics: &ShardMetrics,
     ) {
-        let recall = self.memory.as_ref().map(Memory::recall);
-        let Some(Recall { resume, .. }) = recall.filter(|recall| !recall.resume.is_zero()) else {
+        let Some(resume) = self.resume() else {
             return;
         };
         let before = self.stands.len();

@@ -48,14 +48,13 @@ impl HomeRoom {
         self.detour.as_deref_mut()?.ruled.as_deref_mut()
     }
 
-    /// Begins to hold messages to rules, or ends it, as the settings ask. What is held stays held.
+    /// Begins to hold messages to rules, or ends it, as the settings ask. Nothing is held without: [`HomeRoom::end_waiting`].
     pub(super) fn follow_rules(&mut self) {
         let extension = self.room.settings().extension.as_deref();
         let asked = extension.map(|extension| &extension.settings);
         let names = asked.and_then(|asked| asked.rules.clone());
         let reviewer = asked.and_then(|asked| asked.after_review.clone());
-        let waits = self.ruled().is_some_and(|ruled| !ruled.waiting.is_empty());
-        if names.is_some() || reviewer.is_some() || waits {
+        if names.is_some() || reviewer.is_some() {
             let detour = self.detour.get_or_insert_default();
             let ruled = detour.ruled.get_or_insert_default();
             (ruled.names, ruled.reviewer) = (names, reviewer);
@@ -125,9 +124,7 @@ impl HomeRoom {
     ) -> Published {
         let Some(ruling) = ruling else {
             let id = self.append(request, sender_json, &mut context.encoding());
-            if self.reviewer().is_some() {
-                self.ask_afterwards((room, id), &owned(), context);
-            }
+            self.ask_afterwards((room, id), owned, context);
             return Published::Appended(id);
         };
         let asked = ruling.applied(owned());
@@ -138,7 +135,7 @@ impl HomeRoom {
         }
         let (request, sender_json) = asked.request();
         let id = self.append(&request, sender_json, &mut context.encoding());
-        self.ask_afterwards((room, id), &asked, context);
+        self.ask_afterwards((room, id), || asked, context);
         Published::Appended(id)
     }
 
@@ -172,33 +169,26 @@ impl HomeRoom {
         let frame = event(HELD, told, context);
         context.asides.push(Aside::crew(room, frame));
         let rule = ruling.rule.clone();
-        self.wait(id, context.now.tick.after(HELD_FOR), (asked, rule));
-        context.metrics.held_for_crew.add(1);
+        let until = context.now.tick.after(HELD_FOR);
+        self.wait(id, until, (asked, rule), context.metrics);
     }
 
-    fn wait(
+    /// Lets a message wait, of this process or of another one; in a room that has rules still.
+    pub(in crate::shard) fn wait(
         &mut self,
         id: FrameId,
         until: Tick,
         (publish_request, rule): (PublishRequest, Box<str>),
+        metrics: &ShardMetrics,
     ) {
-        let detour = self.detour.get_or_insert_default();
-        let ruled = detour.ruled.get_or_insert_default();
+        let ruled = self.ruled_mut().filter(|ruled| ruled.names.is_some());
         let held = HeldForCrew {
             publish_request,
             rule,
         };
-        let _has_room = ruled.waiting.put(id, until, held);
-    }
-
-    /// Takes a message over that another process held.
-    pub(in crate::shard) fn inherit_waiting(
-        &mut self,
-        id: FrameId,
-        until: Tick,
-        held: (PublishRequest, Box<str>),
-    ) {
-        self.wait(id, until, held);
+        if ruled.is_some_and(|ruled| ruled.waiting.put(id, until, held)) {
+            metrics.held_for_crew.add(1);
+        }
     }
 
     /// Decides a message that waits: it is said now, or nobody gets it.
@@ -219,7 +209,7 @@ impl HomeRoom {
         }
         let sent = context.now.unix;
         self.room.order(context.deflater, id, sent, asked.message());
-        self.ask_afterwards((room, id), &asked, context);
+        self.ask_afterwards((room, id), || asked, context);
         Ok(Published::Appended(id))
     }
 
@@ -278,26 +268,21 @@ impl HomeRoom {
         }
     }
 
-    /// Denies messages that have waited for too long; how many still wait.
+    /// Denies messages that may wait until then and no longer; how many still wait.
     pub(in crate::shard) fn end_waiting(
         &mut self,
         room: RoomId,
+        until: Tick,
         context: &mut PublishContext<'_>,
     ) -> usize {
-        let now = context.now.tick;
         while let Some((id, held)) = self
             .ruled_mut()
-            .and_then(|ruled| ruled.waiting.take_over(now))
+            .and_then(|ruled| ruled.waiting.take_over(until))
         {
             context.metrics.held_over.inc();
             tell_decided((room, id), &held, ("expired", "", ""), context);
         }
-        let left = self.ruled().map_or(0, |ruled| ruled.waiting.len());
-        if left == 0 && self.ruled().is_some_and(Ruled::is_over) {
-            self.follow_rules();
-            self.end_reviews();
-        }
-        left
+        self.ruled().map_or(0, |ruled| ruled.waiting.len())
     }
 
     /// Forgets what waits of a user, or of everybody.
@@ -337,40 +322,21 @@ impl HomeRoom {
         waiting.filter_map(move |(id, _, held)| is_theirs(held).then_some(id))
     }
 
-    /// The function that reviews messages after their delivery.
-    pub(in crate::shard) fn reviewer(&self) -> Option<&str> {
-        self.ruled()?.reviewer.as_deref()
-    }
-
     /// Has a message that is said reviewed, if the room asks for it. One that the control thread cannot take is not.
     pub(in crate::shard) fn ask_afterwards(
         &self,
-        (room, id): (RoomId, FrameId),
-        asked: &PublishRequest,
+        place: (RoomId, FrameId),
+        asked: impl FnOnce() -> PublishRequest,
         context: &mut PublishContext<'_>,
     ) {
-        let request = self.review_afterwards((room, id), asked, context.now.tick);
-        if let Some(request) = request
-            && !context.review_queue.ask_afterwards(request)
-        {
+        let Some(reviewer) = self.ruled().and_then(|ruled| ruled.reviewer.as_deref()) else {
+            return;
+        };
+        let deadline = context.now.tick.after(AFTER_REVIEW_TIMEOUT);
+        let request = ReviewRequest::afterwards(place, asked(), reviewer.into(), deadline);
+        if !context.review_queue.ask_afterwards(request) {
             context.metrics.after_shed.inc();
         }
-    }
-
-    /// What asks for that; `None`: the room does not.
-    pub(in crate::shard) fn review_afterwards(
-        &self,
-        (room, id): (RoomId, FrameId),
-        asked: &PublishRequest,
-        now: Tick,
-    ) -> Option<ReviewRequest> {
-        let reviewer = self.reviewer()?.into();
-        Some(ReviewRequest::afterwards(
-            (room, id),
-            asked.clone(),
-            reviewer,
-            now.after(AFTER_REVIEW_TIMEOUT),
-        ))
     }
 }
 

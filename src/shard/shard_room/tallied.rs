@@ -5,6 +5,7 @@ use bytes::Bytes;
 use super::HomeRoom;
 use crate::shard::room_tallies::RoomTallies;
 use uproar_proto::base::clock::Now;
+use uproar_proto::extension::tallies::{TallyAnswer, TallyFault, TallyOrder};
 use uproar_proto::room::RoomSettings;
 
 impl HomeRoom {
@@ -22,6 +23,20 @@ impl HomeRoom {
     pub(in crate::shard) fn need_tallies(&mut self) -> &mut RoomTallies {
         let detour = self.detour.get_or_insert_default();
         detour.tallies.get_or_insert_default()
+    }
+
+    /// Does what a back end asks of its tallies. Who only asks makes nothing: the room stays on its short way.
+    pub(in crate::shard) fn follow_order(&mut self, order: &TallyOrder, now: Now) -> TallyAnswer {
+        let tallies = match order {
+            TallyOrder::Start(_) if self.room.settings().extension.is_none() => {
+                return Err(TallyFault::Untagged);
+            }
+            TallyOrder::Start(_) => Some(self.need_tallies()),
+            TallyOrder::Stop(_) | TallyOrder::Get(_) => self.tallies_mut(),
+        };
+        tallies.map_or(Err(TallyFault::Unknown), |tallies| {
+            tallies.counted.follow(order, now)
+        })
     }
 
     /// Forgets it if it has nothing any more.
@@ -58,6 +73,34 @@ impl HomeRoom {
     pub(super) fn renew_greeting(&mut self) {
         if let Some(tallies) = self.tallies_mut() {
             tallies.renew_greeting();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use uproar_proto::base::clock::{Tick, UnixTime};
+    use uproar_proto::room::ArchiveTargets;
+
+    /// Goal: who asks for a tally that is not there leaves nothing behind, so that the room's messages go on as they did.
+    #[test]
+    fn reading_makes_nothing() {
+        let settings = RoomSettings {
+            content_chars_max: 500,
+            messages_per_second: 10,
+            review: None,
+            archive: ArchiveTargets::default(),
+            extension: None,
+        };
+        let mut home = HomeRoom::new(settings, 1, false);
+        let now = Now {
+            tick: Tick::from_nanos(1),
+            unix: UnixTime::default(),
+        };
+        for order in [TallyOrder::Get("p".into()), TallyOrder::Stop("p".into())] {
+            assert_eq!(home.follow_order(&order, now), Err(TallyFault::Unknown));
+            assert!(home.detour.is_none());
         }
     }
 }

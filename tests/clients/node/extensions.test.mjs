@@ -6,9 +6,9 @@ import { readFileSync } from "node:fs";
 import { after, before, describe, test } from "node:test";
 
 import { CreateChatTokenCommand } from "@aws-sdk/client-ivschat";
-import { SendMessageRequest } from "amazon-ivs-chat-messaging";
+import { DeleteMessageRequest, SendMessageRequest } from "amazon-ivs-chat-messaging";
 
-import { Server, until, within } from "./harness.mjs";
+import { Server, refusal, until, within } from "./harness.mjs";
 
 const stateOf = (client) => client.events.filter((event) => event.eventName === "uproar:room");
 
@@ -38,6 +38,34 @@ describe("rooms beyond IVS Chat", () => {
     const mark = await within(mod.send("mark"));
     await until(() => viewer.messages.length > 0, "the viewer hears the mark");
     assert.deepEqual(viewer.messages.map((message) => message.id), [mark.id]);
+  });
+
+  test("a pin is the first that a late one hears, and goes with its message", async () => {
+    const arn = await server.room({ tags: { "uproar:history": "10" } });
+    const [mod, viewer] = [await server.join(arn, "mod"), await server.join(arn, "viewer", { capabilities: ["SEND_MESSAGE"] })];
+    const pin = (client, id) => client.send("pin", { "uproar:do": "pin", "uproar:id": id });
+    const said = await within(viewer.send("read me"));
+    assert.equal((await refusal(pin(viewer, said.id))).errorCode, 403);
+    assert.equal((await within(pin(mod, said.id))).attributes["uproar:result"], "ok");
+    await until(() => stateOf(viewer).at(-1).attributes.Pinned === said.id, "the viewer is told");
+    const late = await server.join(arn, "late");
+    await until(() => late.messages.length === 1, "the late one has the history");
+    const [{ eventName, attributes }] = late.events;
+    assert.equal(eventName, "uproar:room");
+    assert.deepEqual(
+      [attributes.Pinned, attributes.PinnedText, attributes.PinnedUser, attributes.PinnedBy],
+      [said.id, "read me", "viewer", "mod"],
+    );
+    await within(mod.room.deleteMessage(new DeleteMessageRequest(said.id, "old")));
+    for (const client of [mod, viewer, late]) {
+      await until(() => stateOf(client).at(-1).attributes.Pinned === "", "the pin is gone");
+      assert.equal(stateOf(client).at(-1).attributes.PinnedText, undefined);
+      assert.deepEqual(client.deletions.map(({ messageId }) => messageId), [said.id]);
+    }
+    const last = await server.join(arn, "last");
+    await until(() => last.events.length > 0, "the last one is told");
+    assert.equal(last.events[0].attributes.Pinned, "");
+    assert.equal((await refusal(pin(mod, said.id))).errorCode, 404);
   });
 
   test("commands without the capability, unknown ones and forged attributes are refused", async () => {
@@ -96,11 +124,13 @@ describe("rooms beyond IVS Chat", () => {
     const said = await within(alice.send("hello"));
     assert.deepEqual(said.sender.attributes, { name: "Al", "uproar:role": "vip" });
     const wrong = new CreateChatTokenCommand({
-      roomIdentifier: arn, userId: "u", attributes: { "uproar:role": "two words", "uproar:what": "1" },
+      roomIdentifier: arn, userId: "u", attributes: { "uproar:role": "two words", "uproar:what": "1", "uproar:feed": "full" },
     });
     await assert.rejects(server.client().send(wrong), (error) => {
       assert.equal(error.name, "ValidationException");
-      assert.deepEqual(error.fieldList.map((field) => field.name), ["attributes.uproar:role", "attributes.uproar:what"]);
+      const names = ["attributes.uproar:feed", "attributes.uproar:role", "attributes.uproar:what"];
+      assert.deepEqual(error.fieldList.map((field) => field.name).sort(), names);
+      assert.match(error.fieldList.find(({ name }) => name === names[0]).message, /is reserved/);
       return true;
     });
   });

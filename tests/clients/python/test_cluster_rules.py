@@ -1,19 +1,26 @@
-"""Rules in a cluster: made on one node, in force on all; a held message is decided from any node, and forgotten with its home."""
+"""Rules in a cluster: made on one node, in force on all; a held message is decided from any node, and forgotten with its home;
+what is reviewed after its delivery is deleted on all nodes."""
 
 from __future__ import annotations
 
 import pytest
 
 from configured import KEY
-from cluster_trial import started
+from cluster import Cluster
+from review_handler import FUNCTION
 from test_bans import left
 from test_chat_modes import SEND, outcome, say
 from test_cluster_modes import join
 from test_rules import event, hears, rule
 from test_server_speaks import api, refused
 
-cluster = started(settings={"extensions.enabled": True})
 CREW = [*SEND, "DELETE_MESSAGE"]
+
+
+@pytest.fixture(scope="module")
+def cluster(handler):
+    with Cluster(settings={"extensions.enabled": True, "review.functions": [f"{FUNCTION}check={handler.url}/"]}) as cluster:
+        yield cluster
 
 
 @pytest.fixture(autouse=True)
@@ -22,15 +29,21 @@ def whole(cluster):
     yield
 
 
+def tagged(cluster, tags: dict[str, str]) -> str:
+    """A room whose tags every node has."""
+    (arn,) = cluster.rooms(1)
+    watchers = [join(node, arn, "watcher", []) for node in cluster.nodes]
+    cluster.boto(cluster.nodes[0]).tag_resource(resourceArn=arn, tags=tags)
+    for watcher in watchers:
+        event(watcher, "uproar:room")
+    return arn
+
+
 def ruled(cluster, name: str, *rules: dict) -> str:
     """A room whose rules are in force on every node."""
     first, *_ = cluster.nodes
-    (arn,) = cluster.rooms(1)
-    watchers = [join(node, arn, "watcher", []) for node in cluster.nodes]
     api(first, *KEY).put_rule_set(name=name, rules=list(rules))
-    cluster.boto(first).tag_resource(resourceArn=arn, tags={"uproar:rules": name})
-    for watcher in watchers:
-        event(watcher, "uproar:room")
+    arn = tagged(cluster, {"uproar:rules": name})
     for node in cluster.nodes:
         assert api(node, *KEY).get_rule_set(name=name)["ruleCount"] == len(rules)
     return arn
@@ -128,3 +141,32 @@ def test_what_is_held_dies_with_its_home(cluster):
         except client.exceptions.ResourceNotFoundException:
             return
     raise AssertionError("no node was the home")
+
+
+def test_what_a_review_denies_afterwards_is_deleted_on_all_nodes(cluster, handler):
+    """Goal: whoever says it, a member or a back end, on whatever node: its home asks once, and each node's members are told.
+    Several rooms, so that homes are on several nodes."""
+    for number in range(3):
+        arn = tagged(cluster, {"uproar:after-review": f"{FUNCTION}check"})
+        eves = [join(node, arn, "eve") for node in cluster.nodes]
+        for eve in eves:
+            event(eve, "uproar:room")
+        for at, node in enumerate(cluster.nodes):
+            texts = [f"deny member {number}.{at}", f"deny shop {number}.{at}", f"fine {number}.{at}"]
+            say(join(node, arn, "alice"), texts[0])
+            api(node, *KEY).send_message(roomIdentifier=arn, content=texts[1], sender={"userId": "shop"})
+            assert outcome(join(node, arn, "bob"), texts[2]) == "said"
+            for eve in eves:
+                heard, gone = {}, {}
+                while texts[2] not in heard.values() or len(gone) < 2:
+                    frame = eve.receive()
+                    if frame["Type"] == "MESSAGE":
+                        heard[frame["Id"]] = frame["Content"]
+                    else:
+                        gone[frame["Attributes"]["MessageID"]] = frame["Attributes"]["Reason"]
+                assert sorted(gone.values()) == [text[5:] for text in texts[:2]]
+                # Whoever has a denied one not yet when it is deleted never gets it.
+                denied = {id: content[5:] for id, content in heard.items() if content != texts[2]}
+                assert denied.items() <= gone.items()
+            asked = [one.question["Content"] for one in handler.asked]
+            assert [asked.count(text) for text in texts] == [1, 1, 1]

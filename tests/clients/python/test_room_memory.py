@@ -324,6 +324,41 @@ def test_memory_crosses_an_upgrade_and_ends_with_the_process(tmp_path):
         assert greeting(join(server, arn, "late"))[0] == told(0)
 
 
+@pytest.mark.parametrize("resume", ["60", "0"])
+def test_whose_link_died_before_an_upgrade_resumes_behind_it(tmp_path, resume):
+    """Goal: a client whose connection is dead, and not known to be so, comes back behind an upgrade and gets what it missed; on
+    either shard, and once its old connection has ended, too."""
+    file = tmp_path / "uproar.toml"
+    file.write_text("[delivery]\nspread_members = 1\n")
+    with Server(extra=("--config", str(file))) as server:
+        arn = room(server, resume=resume, state="on")
+        speaker = join(server, arn, "alice")
+        early = say(speaker, *[f"early {number}" for number in range(70)])
+        dead = {f"bob{number}": join(server, arn, f"bob{number}") for number in range(4)}
+        missed = say(speaker, "before")
+        server.upgrade()
+        missed += say(speaker, "behind")
+        for number, (user, old) in enumerate(dead.items()):
+            if number % 2:
+                old.reset()
+            back = join(server, arn, user)
+            if resume == "0":
+                assert back.receive()["EventName"] == "uproar:room"
+                hears_nothing(back)
+                continue
+            event, frames = greeting(back)
+            assert (event["Resumed"], event["Complete"]) == ("true", "true")
+            ids = [frame["Id"] for frame in frames]
+            assert ids[-2:] == missed and ids[0] in early[1:10], "64 frames of before he came"
+        if resume != "0":
+            assert greeting(join(server, arn, "new"))[0] == told(0)
+
+
+def hears_nothing(viewer: WebSocket) -> None:
+    with pytest.raises(TimeoutError):
+        viewer.receive(0.3)
+
+
 def test_the_api_lists_what_is_remembered(server, uproar):
     arn = room(server, history="50")
     speaker = join(server, arn, "alice")

@@ -327,6 +327,18 @@ def test_what_a_review_denies_afterwards_is_deleted(server, handler, reviewed):
     hears_nothing_else(eve)
 
 
+def test_what_a_back_end_says_is_reviewed_afterwards_too(server):
+    """Goal: one message or several, in a room without a handler that decides before; exempt ones are not asked about."""
+    arn = room(server, {"after-review": f"{FUNCTION}mapped", "state": "off"})
+    eve, shop = join(server, arn, "eve"), {"userId": "shop"}
+    api(server).send_message(roomIdentifier=arn, content="deny exempt", sender=shop, exempt=True)
+    one = api(server).send_message(roomIdentifier=arn, content="deny one", sender=shop)["id"]
+    more = [{"content": content, "sender": shop} for content in ("fine", "deny two")]
+    more = [said["id"] for said in api(server).send_messages(roomIdentifier=arn, messages=more)["results"]]
+    assert {event(eve, "aws:DELETE_MESSAGE")["MessageID"] for _ in range(2)} == {one, more[1]}
+    hears_nothing_else(eve)
+
+
 def test_a_review_afterwards_that_fails_leaves_the_message(server):
     arn = room(server, {"after-review": f"{FUNCTION}nowhere", "state": "off"})
     alice = join(server, arn, "alice")
@@ -501,6 +513,29 @@ def test_sets_and_held_messages_survive(tmp_path):
         assert refused(api(server).decide_held, roomIdentifier=arn, messageId=second["Id"], decision="allow")[0] == 404
         assert outcome(join(server, arn, "bob"), "bad") == "406 no"
         assert len(api(server).list_rule_sets()["ruleSets"]) == 1
+
+
+def test_nothing_waits_in_a_room_without_rules(tmp_path):
+    """Goal: what waits when a room's rules are removed is over at once, and is told so; an upgrade brings nothing back. Other
+    tags leave it, and so do other rules."""
+    with Server(tmp_path) as server:
+        arn = ruled(server, rule(patterns=["odd"], action="hold"))
+        tag(server, arn, {"rules": put(server, rule(reason="no"))})
+        alice, mod = join(server, arn, "alice"), join(server, arn, "mod", CREW)
+        assert outcome(alice, "bad") == "406 no"
+        tag(server, arn, {"rules": put(server, rule(patterns=["odd"], action="hold"))})
+        held = [say(alice, "odd one"), say(alice, "odd two")]
+        tag(server, arn, {"rules": put(server, rule(reason="no")), "slow": "1"})
+        assert figure(server, "held") == 2
+        server.boto_cached.untag_resource(resourceArn=arn, tagKeys=["uproar:rules"])
+        for member in (alice, mod):
+            told = [event(member, "uproar:decided") for _ in held]
+            assert [(one["MessageId"], one["Result"]) for one in told] == [(one["Id"], "expired") for one in held]
+        for _ in range(2):
+            assert figure(server, "held") == 0 and not api(server).list_held(roomIdentifier=arn)["messages"]
+            decide = api(server).decide_held
+            assert refused(decide, roomIdentifier=arn, messageId=held[0]["Id"], decision="allow")[0] == 404
+            server.upgrade()
 
 
 def test_without_extensions_there_are_none(tmp_path):

@@ -68,6 +68,17 @@ pub struct TallyEvent {
     pub attributes_json: String,
     /// Whether it waits for no pace.
     pub is_urgent: bool,
+    /// The tally that it tells of.
+    pub tally: Option<ToldTally>,
+}
+
+/// The tally that an event tells of.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ToldTally {
+    /// Its id.
+    pub id: Box<str>,
+    /// Whether it is told for the last time.
+    pub is_last: bool,
 }
 
 /// One open tally.
@@ -103,10 +114,22 @@ impl Open {
     }
 }
 
+/// One that has ended, and whose last event may be lost still.
+#[derive(Debug)]
+struct Ended {
+    view: TallyView,
+    // When it is told next; `None`: the event is on its way.
+    due: Option<Tick>,
+    // How often it was told.
+    tries: u32,
+}
+
 /// Those of one room.
 #[derive(Debug, Default)]
 pub struct Tallies {
     open: Vec<Open>,
+    // What has ended and is not known to be told; at most `ENDED_MAX`, oldest first.
+    ended: Vec<Ended>,
     // What ended last, for `GetTally`; at most `TALLIES_KEPT`.
     closed: VecDeque<TallyView>,
     /// Taps since the last event.
@@ -140,6 +163,7 @@ impl Tallies {
         if self.open.len() >= TALLIES_OPEN_MAX {
             return Err(TallyFault::TooMany);
         }
+        self.ended.retain(|ended| ended.view.id != plan.id);
         self.closed.retain(|closed| closed.id != plan.id);
         let time = Duration::from_secs(plan.seconds.into());
         let open = Open {
@@ -158,7 +182,9 @@ impl Tallies {
     fn get(&self, id: &str, now: Tick) -> TallyAnswer {
         let open = self.open.iter().find(|open| *open.plan.id == *id);
         let view = open.map(|open| open.view(now < open.ends));
-        let closed = || self.closed.iter().find(|closed| *closed.id == *id).cloned();
+        let ended = self.ended.iter().map(|ended| &ended.view);
+        let mut closed = ended.chain(&self.closed);
+        let closed = || closed.find(|closed| *closed.id == *id).cloned();
         view.or_else(closed).ok_or(TallyFault::Unknown)
     }
 
@@ -198,43 +224,82 @@ impl Tallies {
             let due = open.due.unwrap_or(open.ends);
             due.min(open.ends)
         });
-        tallies.chain(self.reactions.due()).min()
+        let ended = self.ended.iter().filter_map(|ended| ended.due);
+        tallies.chain(ended).chain(self.reactions.due()).min()
     }
 
-    /// What is to be told now. The voters of a tally that has ended are forgotten.
+    /// What is to be told now; what becomes of the events is told by [`Tallies::told`]. The voters of a tally that has ended
+    /// are forgotten.
     pub fn take_due(&mut self, settings: &Settings, now: Now) -> Vec<TallyEvent> {
         let mut events = Vec::new();
-        let closed = &mut self.closed;
+        let just_ended = &mut self.ended;
         self.open.retain_mut(|open| {
             let has_ended = open.ends <= now.tick;
             if !has_ended && open.due.is_none_or(|due| now.tick < due) {
                 return true;
             }
             let view = open.view(!has_ended);
-            events.push(TallyEvent {
-                name: TALLY,
-                attributes_json: view.attributes_json(),
-                // Nobody misses the beginning, nor the end.
-                is_urgent: has_ended || open.told.is_none(),
-            });
             if has_ended {
-                if closed.len() >= TALLIES_KEPT {
-                    closed.pop_front();
-                }
-                closed.push_back(view);
+                let (due, tries) = (Some(now.tick), 0);
+                just_ended.push(Ended { view, due, tries });
+                return false;
             }
+            // Nobody misses the beginning.
+            events.push(view.event(open.told.is_none()));
             (open.due, open.told) = (None, Some(now.tick));
-            !has_ended
+            true
         });
+        while self.ended.len() > ENDED_MAX {
+            let oldest = self.ended.remove(0);
+            self.keep(oldest.view);
+        }
+        for ended in &mut self.ended {
+            if ended.due.is_some_and(|due| due <= now.tick) {
+                events.push(ended.view.event(true));
+                (ended.due, ended.tries) = (None, ended.tries + 1);
+            }
+        }
         if self.reactions.due().is_some_and(|due| due <= now.tick) {
             let sums = self.reactions.take();
             events.push(TallyEvent {
                 name: REACTIONS,
                 attributes_json: Reactions::attributes_json(&sums, settings),
                 is_urgent: false,
+                tally: None,
             });
         }
         events
+    }
+
+    /// Notes what became of an event that was taken: members are told it, or it is lost and to be told again in a moment. A last
+    /// one is lost for good if it was so for a minute.
+    pub fn told(&mut self, told: &ToldTally, is_told: bool, now: Tick) {
+        if !told.is_last {
+            let mut open = self.open.iter_mut();
+            if let Some(open) = open.find(|open| !is_told && open.plan.id == told.id) {
+                open.changed(now);
+            }
+            return;
+        }
+        let mut ended = self.ended.iter_mut();
+        let Some(ended) = ended.find(|ended| ended.view.id == told.id) else {
+            return;
+        };
+        if !is_told && ended.tries < LAST_TRIES_MAX {
+            ended.due = Some(now.after(TALLY_INTERVAL));
+            return;
+        }
+        let view = ended.view.clone();
+        self.ended.retain(|ended| ended.view.id != view.id);
+        self.keep(view);
+    }
+
+    /// Keeps what has ended, and is told, for a while.
+    fn keep(&mut self, view: TallyView) {
+        if self.closed.len() >= TALLIES_KEPT {
+            self.closed.pop_front();
+        }
+        self.closed.push_back(view);
     }
 
     /// Number of open tallies.
@@ -249,7 +314,8 @@ impl Tallies {
 
     /// Whether nothing is counted, or was of late.
     pub fn is_empty(&self) -> bool {
-        self.open.is_empty() && self.closed.is_empty() && self.reactions.due().is_none()
+        let is_told = self.open.is_empty() && self.ended.is_empty();
+        is_told && self.closed.is_empty() && self.reactions.due().is_none()
     }
 
     /// Writes them for another process.
@@ -269,8 +335,10 @@ impl Tallies {
                 fields.bytes(VOTERS, &voters);
             });
         }
-        for closed in &self.closed {
-            fields.bytes(CLOSED, &serde_json::to_vec(closed).unwrap_or_default());
+        let ended = self.ended.iter().map(|ended| (ENDED, &ended.view));
+        let closed = self.closed.iter().map(|closed| (CLOSED, closed));
+        for (number, view) in ended.chain(closed) {
+            fields.bytes(number, &serde_json::to_vec(view).unwrap_or_default());
         }
         for (key, sum) in self.reactions.sums() {
             fields.nested(TAPS, |fields| {
@@ -298,9 +366,16 @@ impl Tallies {
             let open = Tagged::parse(open).and_then(|open| inherit_open(open, shift, now));
             tallies.open.extend(open.ok());
         }
-        let closed = fields.all(CLOSED).take(TALLIES_KEPT);
-        let closed = closed.filter_map(|closed| serde_json::from_slice(closed).ok());
-        tallies.closed.extend(closed);
+        let views = |number, most| {
+            let views = fields.all(number).take(most);
+            views.filter_map(|view| serde_json::from_slice::<TallyView>(view).ok())
+        };
+        tallies.closed.extend(views(CLOSED, TALLIES_KEPT));
+        let ended = views(ENDED, ENDED_MAX).map(|view| {
+            let (due, tries) = (Some(now), 0);
+            Ended { view, due, tries }
+        });
+        tallies.ended.extend(ended);
         for taps in fields.all(TAPS) {
             let taps = Tagged::parse(taps)?;
             let (key, sum) = (taps.need_text(KEY)?, taps.need_number(SUM)?);
@@ -330,10 +405,32 @@ fn inherit_open(fields: Tagged<'_>, shift: Shift, now: Tick) -> Result<Open, Fau
     })
 }
 
-// The fields that another process reads: an open tally, one that has ended, taps of a reaction.
+impl TallyView {
+    /// The event that tells of it.
+    fn event(&self, is_urgent: bool) -> TallyEvent {
+        TallyEvent {
+            name: TALLY,
+            attributes_json: self.attributes_json(),
+            is_urgent,
+            tally: Some(ToldTally {
+                id: self.id.clone(),
+                is_last: !self.is_open,
+            }),
+        }
+    }
+}
+
+/// Tallies of a room that have ended and are not known to be told: more are not worth a try.
+const ENDED_MAX: usize = 16;
+/// How often the last event of a tally is told until members have it: for a minute.
+const LAST_TRIES_MAX: u32 = 60;
+
+// The fields that another process reads: an open tally, one that has ended and is told, taps of a reaction, one that has ended
+// and is not.
 const OPEN: u32 = 1;
 const CLOSED: u32 = 2;
 const TAPS: u32 = 3;
+const ENDED: u32 = 4;
 // Of an open one: its plan as JSON, its end by both clocks, its voters.
 const PLAN: u32 = 1;
 const ENDS: u32 = 2;

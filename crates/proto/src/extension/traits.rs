@@ -23,8 +23,6 @@ pub struct Traits {
     pub since: Option<u64>,
     /// The newest message that the user has.
     pub after: Option<FrameId>,
-    /// Whether the user gets everything, not what the crowd gets.
-    pub has_full_feed: bool,
     /// Whether there is, or was, a ban of the user: requests are looked at. No token tells it, no process another one.
     pub is_held: bool,
     /// The token itself, where one may open further connections: they close this one.
@@ -69,11 +67,10 @@ impl Traits {
                 let id = FrameId::parse(value);
                 self.after = Some(id.ok_or("must be the id of a message")?);
             }
-            "feed" if value == "full" => self.has_full_feed = true,
-            "feed" => return Err("must be full"),
+            "feed" => return Err("is reserved for a later version: everybody gets everything"),
             _ => {
                 return Err(
-                    "is not known; a token has uproar:role, uproar:hidden, uproar:since, uproar:after, uproar:feed",
+                    "is not known; a token has uproar:role, uproar:hidden, uproar:since, uproar:after",
                 );
             }
         }
@@ -99,9 +96,6 @@ impl Traits {
         }
         if let Some(after) = self.after {
             fields.bytes(AFTER, after.as_bytes());
-        }
-        if self.has_full_feed {
-            fields.bytes(FULL_FEED, &[]);
         }
         if let Some(token) = &self.token {
             fields.bytes(TOKEN, token.as_bytes());
@@ -130,7 +124,6 @@ impl Traits {
             is_hidden: fields.get(HIDDEN).is_some(),
             since: fields.number(SINCE)?,
             after: after.transpose()?,
-            has_full_feed: fields.get(FULL_FEED).is_some(),
             is_held: false,
             token: fields
                 .get(TOKEN)
@@ -148,7 +141,7 @@ const ROLE_FIELD: u32 = 1;
 const HIDDEN: u32 = 2;
 const SINCE: u32 = 3;
 const AFTER: u32 = 4;
-const FULL_FEED: u32 = 5;
+// 5 was `uproar:feed`.
 const TOKEN: u32 = 6;
 
 /// Whether an attribute of a token stays in `Sender`, where everybody sees it.
@@ -183,9 +176,9 @@ mod tests {
             ("uproar:after", "M2YcHkgffEvU"),
             ("uproar:feed", "full"),
         ]);
-        let traits = traits.expect("five of ours");
+        let traits = traits.expect("four of ours");
         assert_eq!(traits.role.as_deref(), Some("vip"));
-        assert!(traits.is_hidden && traits.has_full_feed && !traits.is_exempt());
+        assert!(traits.is_hidden && !traits.is_exempt());
         assert_eq!(traits.since, Some(1_700_000_000));
         assert!(traits.after.is_some());
         for (key, value) in [
@@ -194,7 +187,7 @@ mod tests {
             ("uproar:hidden", "yes"),
             ("uproar:since", "+1"),
             ("uproar:after", "short"),
-            ("uproar:feed", "half"),
+            ("uproar:feed", "full"),
             ("uproar:other", "1"),
         ] {
             assert!(Traits::default().take(key, value).is_err(), "{key}={value}");
@@ -222,7 +215,7 @@ mod tests {
         #[test]
         fn traits_cross_to_another_process(
             role in proptest::option::of("[a-zA-Z0-9_-]{1,32}"), is_hidden: bool, since: Option<u64>,
-            after in proptest::option::of("[a-zA-Z0-9]{12}"), has_full_feed: bool,
+            after in proptest::option::of("[a-zA-Z0-9]{12}"),
             token: Option<[u8; 16]>,
         ) {
             let traits = Traits {
@@ -230,7 +223,6 @@ mod tests {
                 is_hidden,
                 since,
                 after: after.and_then(|id| FrameId::parse(&id)),
-                has_full_feed,
                 is_held: false,
                 token: token.map(TokenId::from_bytes),
             };

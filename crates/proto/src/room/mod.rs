@@ -36,6 +36,14 @@ pub struct RoomSettings {
     pub extension: Option<Arc<Extension>>,
 }
 
+impl RoomSettings {
+    /// Whether its messages are held to rules.
+    pub fn has_rules(&self) -> bool {
+        let extension = self.extension.as_deref();
+        extension.is_some_and(|extension| extension.settings.rules.is_some())
+    }
+}
+
 /// The logging configurations of a room; each of their spools gets every frame of it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct ArchiveTargets([Option<LoggingId>; ROOM_LOGGING_MAX]);

@@ -111,6 +111,52 @@ impl Stands {
         }
     }
 
+    /// Who is here, and the frame at which each came.
+    pub fn present(&self) -> impl Iterator<Item = (Key, u64)> {
+        let all = self.present.iter();
+        all.map(|(user, present)| (*user, present.joined))
+    }
+
+    /// Notes a user who was here in another process, and at which frame he came. Those of his connections that are taken over
+    /// are told by [`Stands::stays`].
+    pub fn inherit(&mut self, user: Key, joined: u64) {
+        let connections = 0;
+        let present = Present {
+            connections,
+            joined,
+        };
+        self.present.insert(user, present);
+    }
+
+    /// Notes a connection that was taken over. Of a user who is not noted it is not known when he came: with `is_full` he is
+    /// not noted now either.
+    pub fn stays(&mut self, user: Key, is_full: bool) {
+        if let Some(present) = self.present.get_mut(&user) {
+            present.connections += 1;
+        } else if !is_full {
+            let present = Present {
+                connections: 1,
+                joined: 0,
+            };
+            self.present.insert(user, present);
+        }
+    }
+
+    /// Notes that no more connections are taken over: whoever has none has left, and what he got since he came is not known.
+    pub fn settle(&mut self, resume: Duration, now: Tick) {
+        let gone = self
+            .present
+            .extract_if(|_, present| present.connections == 0);
+        let gone: Vec<(Key, Present)> = gone.collect();
+        for (user, Present { joined, .. }) in gone {
+            let stand = Stand {
+                frame: joined,
+                is_sure: true,
+            };
+            self.leave(user, stand, false, resume, now);
+        }
+    }
+
     /// Forgets who left longer ago.
     pub fn expire(&mut self, resume: Duration, now: Tick) {
         while self
@@ -225,6 +271,36 @@ mod tests {
         assert_eq!(stands.join(b, (9, true), resume, at(4)), Some(stand(8)));
         assert!(stands.forget_oldest() && !stands.forget_oldest());
     }
+
+    /// Goal: whoever was here in another process stands where he came, while one of his connections is here, and for as long as
+    /// others if none was taken over; of whom it is not known when he came, nothing is missing.
+    #[test]
+    fn those_of_another_process_stand_where_they_came() {
+        let (mut old, resume) = (Stands::default(), Duration::from_nanos(9));
+        let [stays, gone, unknown] = [1, 2, 3].map(Key::from_bits);
+        let at = Tick::from_nanos;
+        for (user, frame) in [(stays, 5), (stays, 6), (gone, 7)] {
+            old.join(user, (frame, false), resume, at(1));
+        }
+        let mut stands = Stands::default();
+        for (user, joined) in old.present() {
+            stands.inherit(user, joined);
+        }
+        for user in [stays, stays, unknown] {
+            stands.stays(user, false);
+        }
+        stands.stays(Key::from_bits(4), true);
+        stands.settle(resume, at(2));
+        let left: Vec<_> = stands.left().collect();
+        assert_eq!(left, [(gone, stand(7), at(2))]);
+        stands.leave(stays, stand(8), true, resume, at(3));
+        stands.expire(resume, at(13));
+        let mut stood = |user| stands.join(user, (20, false), resume, at(13));
+        assert_eq!(stood(stays), Some(stand(5)), "one of two is here");
+        assert_eq!(stood(unknown), Some(stand(0)));
+        assert_eq!(stood(gone), None, "for as long as others");
+    }
+
     /// Goal: whoever comes back for a moment loses nothing of what he was sent then.
     #[test]
     fn a_short_stay_moves_nobody() {

@@ -23,6 +23,7 @@ use uproar_proto::base::limits::{
 };
 use uproar_proto::base::table::Slot;
 use uproar_proto::chat::encode;
+use uproar_proto::extension::speech::Key;
 use uproar_proto::room::audience::MemberIndex;
 use uproar_proto::room::log::Cursor;
 use uproar_proto::room::redaction::{self, Redacted};
@@ -33,6 +34,8 @@ use uproar_proto::tagged::Fault;
 pub(in crate::shard::core) struct Arrived {
     /// Its room, unless it has left, and itself as one member of it.
     pub(in crate::shard::core) member: Option<(RoomId, MemberCounts)>,
+    /// Its user.
+    pub(in crate::shard::core) user: Key,
     /// Where it was.
     pub(in crate::shard::core) tag: SenderTag,
     /// Where it is.
@@ -132,6 +135,7 @@ impl<W: Io> Connections<W> {
         self.queue_output(slot, &viewer, rooms);
         Ok(Arrived {
             member: viewer.room.map(|room| (room, counts)),
+            user: Key::of_user(&user),
             tag: viewer.tag,
             sender: SenderAddress {
                 shard: env.id,

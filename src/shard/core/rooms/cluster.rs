@@ -137,8 +137,8 @@ impl Rooms {
     pub(in crate::shard::core) fn told(
         &mut self,
         ticket: Ticket,
-        outcome: Outcome,
-        sent: Option<UnixTime>,
+        (outcome, sent): (Outcome, Option<UnixTime>),
+        now: Tick,
     ) -> Told {
         let requests = self.requests.as_mut();
         let asker = requests.and_then(|requests| requests.end(ticket));
@@ -191,6 +191,11 @@ impl Rooms {
                 Told::Nothing
             }
             Asker::Voters(voters) => Told::Voted(tallies::outcomes(voters, outcome)),
+            Asker::Told(room, tally) => {
+                let is_told = matches!(outcome, Outcome::Committed);
+                self.tally_told(room, Some(&tally), is_told, now);
+                Told::Nothing
+            }
             Asker::Nobody => Told::Nothing,
         }
     }

@@ -14,7 +14,7 @@ use crate::shard::estate::{NotCarried, SenderTag};
 use crate::shard::review::Held;
 use crate::shard::settings::ShardId;
 use crate::shard::shard_room::{HomeRoom, ShardRoom};
-use uproar_proto::base::clock::{Now, Tick, UnixTime};
+use uproar_proto::base::clock::{Tick, UnixTime};
 use uproar_proto::base::id::{FrameId, RoomId};
 use uproar_proto::base::limits::{CONTENT_CHARS_MAX, ESTATE_LOGS_BYTES_MAX, ROOM_RATE_DEFAULT};
 use uproar_proto::base::rate::Budget;
@@ -22,6 +22,7 @@ use uproar_proto::base::table::Slot;
 use uproar_proto::chat::Request;
 use uproar_proto::extension::Speaker;
 use uproar_proto::extension::recent::Recent;
+use uproar_proto::extension::speech::Key;
 use uproar_proto::room::audience::Audience;
 use uproar_proto::room::review::State;
 use uproar_proto::room::{ArchiveTargets, RoomSettings};
@@ -98,8 +99,7 @@ impl Rooms {
                 part.viewers.inherit(&mut home.viewers, env.now.tick);
                 home.inherit_memory(part, &env.settings.purge_event, &env.metrics);
                 for (message, until, rule) in &part.waiting {
-                    inherit_waiting(home, message, *until, rule, env.id);
-                    env.metrics.held_for_crew.add(1);
+                    inherit_waiting(home, message, (*until, rule), env);
                 }
             }
             self.inherit_tallies((*room, &part.tallies), estate.shift(), env);
@@ -145,21 +145,35 @@ impl Rooms {
         self.note_walking(room_slot);
     }
 
-    /// Counts members that came to `shard`; returns the room's settings, or nothing if it is not at
+    /// Counts members that came to `shard`, and notes these users; returns the room's settings, or nothing if it is not at
     /// home here.
-    pub(in crate::shard::core) fn members_arrived(
+    pub(in crate::shard::core) fn members_arrived<S>(
         &mut self,
         room: RoomId,
         shard: ShardId,
-        arrived: MemberCounts,
-        now: Now,
+        (arrived, users): (MemberCounts, &[Key]),
+        env: &Env<S>,
     ) -> Option<RoomSettings> {
         let (room_slot, home) = self.home_mut(room)?;
         home.arrives(shard, arrived);
-        home.viewers_inherited(arrived, now);
+        home.viewers_inherited(arrived, env.now);
+        if let Some(remembering) = &mut home.remembering {
+            remembering.stay(users, &env.metrics);
+        }
         let settings = home.room.settings().clone();
         self.note_peopled(room_slot);
         Some(settings)
+    }
+
+    /// Notes that no more viewers of another process come: where those stood who did not is known.
+    pub(in crate::shard::core) fn settle_places(&mut self, estate: &RoomsEstate, now: Tick) {
+        for (room, _) in estate.rooms().filter(|(_, part)| part.remembers()) {
+            if let Some((_, home)) = self.home_mut(*room)
+                && let Some(remembering) = &mut home.remembering
+            {
+                remembering.settle(now);
+            }
+        }
     }
 
     /// Holds messages under review of another process's rooms that are at home here, and asks for their review
@@ -259,10 +273,15 @@ fn pending(asked: &PublishRequest, id: FrameId, sent: UnixTime) -> PendingMessag
 }
 
 /// Holds a message for moderators that another process held. Its sender is told by name, wherever that is now.
-fn inherit_waiting(home: &mut HomeRoom, message: &[u8], until: Tick, rule: &str, here: ShardId) {
+fn inherit_waiting<S>(
+    home: &mut HomeRoom,
+    message: &[u8],
+    (until, rule): (Tick, &str),
+    env: &Env<S>,
+) {
     if let Ok(message) = PendingMessage::read(message) {
         let nowhere = SenderAddress {
-            shard: here,
+            shard: env.id,
             ..SenderAddress::NOWHERE
         };
         let Held {
@@ -270,7 +289,7 @@ fn inherit_waiting(home: &mut HomeRoom, message: &[u8], until: Tick, rule: &str,
             id,
             ..
         } = held(&mut BytesMut::new(), &message, nowhere);
-        home.inherit_waiting(id, until, (publish_request, rule.into()));
+        home.wait(id, until, (publish_request, rule.into()), &env.metrics);
     }
 }
 

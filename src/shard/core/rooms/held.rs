@@ -56,7 +56,8 @@ impl Rooms {
         if self.is_clustered() {
             let place = place.map_or_else(String::new, |place| place.to_string());
             let asked = (AskKind::Held, &*place, &*most.to_string(), false);
-            return self.ask_own(room, asked, Asker::Held(answer), env);
+            self.ask_own(room, asked, Asker::Held(answer), env);
+            return;
         }
         let page = self.held_page(room_slot, (place, most), env);
         let _caller_gone = answer.send(Ok(page));
@@ -89,7 +90,7 @@ impl Rooms {
 
     /// Denies messages that were held for too long. Call it once a second or so.
     pub(in crate::shard::core) fn end_held<S>(&mut self, env: &mut Env<S>) {
-        let mut held = 0;
+        let (mut held, now) = (0, env.now.tick);
         for room_slot in &self.moded {
             let shard_room = self.table.get_mut(*room_slot);
             if let Some(shard_room) = shard_room
@@ -97,7 +98,7 @@ impl Rooms {
                 && home.ruled().is_some()
             {
                 let mut context = env.publish_context(&mut self.review_queue);
-                held += home.end_waiting(shard_room.id, &mut context);
+                held += home.end_waiting(shard_room.id, now, &mut context);
             }
         }
         env.metrics.held_for_crew.set_len(held);

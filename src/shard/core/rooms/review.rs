@@ -93,10 +93,8 @@ impl Rooms {
                 tell_kept(held.key, env);
                 continue;
             }
-            if home.reviewer().is_some() {
-                let said = held.publish_request.saying(message.content);
-                home.ask_afterwards((*id, held.id), &said, &mut context);
-            }
+            let said = || held.publish_request.saying(message.content);
+            home.ask_afterwards((*id, held.id), said, &mut context);
             if let (Some(key), Some(requests)) = (held.key, &mut self.requests) {
                 let room = &mut home.room;
                 let sent = room.author_message(&mut requests.buffer, held.id, held.sent, message);

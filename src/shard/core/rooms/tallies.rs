@@ -19,9 +19,11 @@ use uproar_proto::cluster::HashSlot;
 use uproar_proto::cluster::engine::Outcome;
 use uproar_proto::cluster::message::{Ask, AskKind, AskTexts};
 use uproar_proto::extension::command::CommandFault;
-use uproar_proto::extension::tallies::{TallyAnswer, TallyAsk, TallyEvent, TallyFault, TallyOrder};
+use uproar_proto::extension::tallies::{
+    TallyAnswer, TallyAsk, TallyEvent, TallyFault, TallyOrder, ToldTally,
+};
 use uproar_proto::extension::tally::{Ballot, Counted, VoteFault};
-use uproar_proto::extension::{Settings, Speaker, Tallies, tally};
+use uproar_proto::extension::{Settings, Speaker, Tallies};
 use uproar_proto::room::order::NewEvent;
 
 /// A vote or a reaction that was counted, in words, or why it was not.
@@ -123,11 +125,7 @@ impl Rooms {
         env: &Env<S>,
     ) -> TallyAnswer {
         let home = self.home_in(room_slot).ok_or(TallyFault::NoRoom)?;
-        let is_tagged = home.room.settings().extension.is_some();
-        if matches!(order, TallyOrder::Start(_)) && !is_tagged {
-            return Err(TallyFault::Untagged);
-        }
-        let answer = home.need_tallies().counted.follow(order, env.now);
+        let answer = home.follow_order(order, env.now);
         self.note_tallied(room_slot);
         answer
     }
@@ -170,21 +168,21 @@ impl Rooms {
         self.ask_own(room, (AskKind::Tally, &text, "", false), asker, env);
     }
 
-    /// Asks the home of a room's hash slot for what this server itself wants. Without a place for the request its asker is
-    /// not answered, which counts as unknown.
+    /// Asks the home of a room's hash slot for what this server itself wants. `false`: there is no place for the request, and
+    /// its asker is not answered, which counts as unknown.
     pub(super) fn ask_own<S>(
         &mut self,
         room: RoomId,
         (kind, subject, detail, is_exempt): (AskKind, &str, &str, bool),
         asker: Asker,
         env: &mut Env<S>,
-    ) {
+    ) -> bool {
         let Some(requests) = self
             .requests
             .as_mut()
             .filter(|requests| !requests.is_full())
         else {
-            return;
+            return false;
         };
         let ask = Ask {
             room,
@@ -197,6 +195,7 @@ impl Rooms {
         };
         let ticket = requests.wait(env.id, asker);
         env.outbox.tell_cluster(ToCluster::Ask { ticket, ask });
+        true
     }
 
     /// Tells what is due, and hands on what has waited; returns when to call it again.
@@ -262,7 +261,11 @@ impl Rooms {
                     &*event.attributes_json,
                     !event.is_urgent,
                 );
-                self.ask_own(room, asked, Asker::Nobody, env);
+                let tally = event.tally.clone();
+                let asker = tally.map_or(Asker::Nobody, |tally| Asker::Told(room, tally));
+                if !self.ask_own(room, asked, asker, env) {
+                    self.tally_told(room, event.tally.as_ref(), false, env.now.tick);
+                }
             } else {
                 self.tell_tally(room_slot, &event, env);
             }
@@ -294,10 +297,29 @@ impl Rooms {
         let frame = frame.freeze();
         home.room
             .adopt(&mut env.deflater, &frame, sent, event.is_urgent);
-        if event.name == tally::TALLY {
+        if let Some(told) = &event.tally {
             home.note_tally(&frame, env.now);
+            if let Some(tallies) = home.tallies_mut() {
+                tallies.counted.told(told, true, env.now.tick);
+            }
         }
         self.note_unflushed(room_slot, env.now.tick);
+    }
+
+    /// Notes what became of an event that the cluster was asked for.
+    pub(super) fn tally_told(
+        &mut self,
+        room: RoomId,
+        told: Option<&ToldTally>,
+        is_told: bool,
+        now: Tick,
+    ) {
+        if let (Some(told), Some((room_slot, home))) = (told, self.home_mut(room))
+            && let Some(tallies) = home.tallies_mut()
+        {
+            tallies.counted.told(told, is_told, now);
+            self.note_tallied(room_slot);
+        }
     }
 
     /// Lists a room that has something to tell some time.

@@ -14,6 +14,8 @@ pub(super) const FORGOTTEN: u32 = 32;
 pub(super) const REMEMBERED: u32 = 33;
 /// Viewers who left: user, place, whether that is sure, when; 8 bytes each, oldest first.
 pub(super) const PLACES: u32 = 34;
+/// Viewers who are here: user, and the frame at which he came; 8 bytes each. Older versions left them out.
+pub(super) const PRESENT: u32 = 35;
 
 /// Writes messages and places; nothing without a memory.
 pub(super) fn write(fields: &mut Fields, kept: &Remembering) {
@@ -38,9 +40,15 @@ pub(super) fn write(fields: &mut Fields, kept: &Remembering) {
     let left = stands
         .left()
         .flat_map(|(user, stand, at)| [user.bits(), stand.frame, stand.is_sure.into(), at.nanos()]);
-    let places: Vec<u8> = left.flat_map(u64::to_le_bytes).collect();
-    if !places.is_empty() {
-        fields.bytes(PLACES, &places);
+    let present = stands
+        .present()
+        .flat_map(|(user, joined)| [user.bits(), joined]);
+    let left: Vec<u8> = left.flat_map(u64::to_le_bytes).collect();
+    let present: Vec<u8> = present.flat_map(u64::to_le_bytes).collect();
+    for (number, places) in [(PLACES, left), (PRESENT, present)] {
+        if !places.is_empty() {
+            fields.bytes(number, &places);
+        }
     }
 }
 
@@ -58,6 +66,17 @@ pub(super) fn read(room: Tagged<'_>, bytes: &Bytes, shift: Shift) -> Vec<(u64, T
         ))
     };
     room.all(REMEMBERED).filter_map(read).collect()
+}
+
+/// Who was here, and at which frame he came; a cut one is left out.
+pub(super) fn read_present(bytes: &[u8]) -> Vec<(Key, u64)> {
+    let (numbers, _) = bytes.as_chunks::<8>();
+    let (all, _) = numbers.as_chunks::<2>();
+    let read = |one: &[[u8; 8]; 2]| {
+        let [user, joined] = one.map(u64::from_le_bytes);
+        (Key::from_bits(user), joined)
+    };
+    all.iter().map(read).collect()
 }
 
 /// Where viewers stood who left; a cut one is left out.

@@ -99,6 +99,56 @@ fn a_tally_is_told() {
     assert!(!kept.expect("it is kept").is_open);
 }
 
+/// Goal: an event that is lost is told again a second later, the last one with the same counts until it is told, another process
+/// goes on with it, and it is given up after a minute; who asks gets the counts meanwhile. The id is free at once.
+#[test]
+fn a_lost_event_is_told_again() {
+    let mut tallies = Tallies::default();
+    let start = TallyOrder::Start(plan("p1", 10));
+    let settings = Settings::default();
+    let lose = |tallies: &mut Tallies, millis| {
+        let event = tallies.take_due(&settings, at(millis)).pop();
+        let event = event.expect("it is due");
+        let told_tally = event.tally.expect("of a tally");
+        tallies.told(&told_tally, false, at(millis).tick);
+        (told_tally, event.attributes_json)
+    };
+    assert!(tallies.follow(&start, at(0)).is_ok());
+    let (beginning, _) = lose(&mut tallies, 0);
+    assert!(!beginning.is_last);
+    assert_eq!(tallies.due(), Some(at(1_000).tick));
+    tallies.take_due(&settings, at(1_000));
+    tallies.told(&beginning, true, at(1_001).tick);
+    assert_eq!(tallies.due(), Some(at(10_000).tick));
+    assert!(
+        tallies
+            .vote(&ballot("p1", 2, 7), true, at(9_999).tick)
+            .is_ok()
+    );
+    let (last, counted) = lose(&mut tallies, 10_000);
+    assert!(last.is_last && counted.contains("[0,1]") && counted.contains("closed"));
+    assert_eq!(tallies.due(), Some(at(11_000).tick));
+    let carried = tallies.carry();
+    let inherited = Tallies::inherit(&carried, Shift::default(), &settings, at(10_500).tick);
+    let mut tallies = inherited.expect("fields");
+    assert_eq!(lose(&mut tallies, 10_500), (last.clone(), counted.clone()));
+    let view = tallies.follow(&TallyOrder::Get("p1".into()), at(10_600));
+    assert!(!view.expect("it is kept").is_open);
+    for second in 1..60 {
+        let (_, again) = lose(&mut tallies, 10_500 + 1_000 * second);
+        assert_eq!(again, counted);
+    }
+    assert_eq!(tallies.due(), None, "it is given up");
+    assert!(tallies.follow(&start, at(80_000)).is_ok());
+    told(&mut tallies, at(90_000));
+    assert!(
+        tallies.follow(&start, at(90_000)).is_ok(),
+        "the end is on its way"
+    );
+    tallies.told(&last, false, at(90_000).tick);
+    assert_eq!(told(&mut tallies, at(90_000))[0].0["State"], "open");
+}
+
 /// Goal: each way to be wrong has its code and counts for nothing.
 #[test]
 fn wrong_votes_do_not_count() {
@@ -238,6 +288,7 @@ fn reactions_are_summed() {
             name: "uproar:reactions",
             attributes_json: r#"{"fire":"1","heart":"57","WindowMs":"250"}"#.to_owned(),
             is_urgent: false,
+            tally: None,
         }]
     );
     assert_eq!(
