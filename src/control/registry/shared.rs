@@ -73,26 +73,14 @@ impl Registry {
         replica: &Replica,
         record: &R,
     ) -> Result<(), Fault> {
-        let key = key::of_record(record.id());
-        let putting = async {
-            loop {
-                let write = BucketWrite {
-                    key: key.clone(),
-                    value: Some(encode(record)),
-                    expected: Expected::Any,
-                };
-                match replica.write_known(write).await {
-                    Ok(revision) => return replica.settled(revision).await,
-                    // Another node's change came first: this one is to come last.
-                    Err(Conflict { .. }) => replica.tick().await,
-                }
-            }
-        };
-        replica.in_time(putting).await
+        let stays = |_: &R| false;
+        self.put_shared_unless(replica, record, stays).await?;
+        Ok(())
     }
 
     /// Writes a record in place of what is in the bucket under its key, unless `stays` says that this one is to stay: then it is
-    /// returned.
+    /// returned. Each attempt is for what the key had when it was made: one that arrives late, behind a change that came after
+    /// it, is refused.
     pub(super) async fn put_shared_unless<R: Cached>(
         &self,
         replica: &Replica,

@@ -11,7 +11,7 @@ use super::*;
 use crate::control::fault::Fault;
 use crate::control::record::{Destination, ExtensionRecord, ResourceHeader};
 use crate::control::store::Table;
-use model::{Faults, Model};
+use model::{FAULTS, Faults, Model};
 use nodes::{Node, account, facts, run};
 
 const SEEDS: u64 = 12;
@@ -20,6 +20,7 @@ const ALL: Faults = Faults {
     answer_lost: 8,
     write_lost: 8,
     write_late: 8,
+    write_held: 8,
     watch_cut: 3,
     watch_late: 20,
 };
@@ -123,7 +124,7 @@ fn a_removal_that_happens_late_is_still_this_removal() {
 /// acknowledged one is there. Method: each node adds tags of its own; in the end all nodes have all of them.
 #[test]
 fn updates_on_all_nodes_at_once_lose_nothing() {
-    let mut counted = [0; 5];
+    let mut counted = [0; FAULTS];
     for seed in 0..SEEDS {
         let counts = run(async move {
             let model = Model::new(seed, Faults::default());
@@ -567,6 +568,41 @@ fn bans_of_all_nodes_are_the_same_everywhere() {
             }
         });
     }
+}
+
+/// Goal: a ban that was lifted, and a set of rules that was removed, do not come back by an attempt that lay in a socket until then.
+/// Method: half of all attempts lie there for longer than the whole change takes.
+#[test]
+fn what_was_removed_does_not_come_back_late() {
+    let mut held = 0;
+    for seed in 0..SEEDS {
+        held += run(async move {
+            let model = Model::new(seed, Faults::default());
+            facts(&model);
+            let nodes = three(&model).await;
+            model.set_late(50 * replica::RETRY);
+            for number in 0..4 {
+                let (ban, set) = (ban(number, "a"), rule_set(&format!("s{number}"), "a"));
+                model.set_faults(Faults {
+                    write_held: 50,
+                    ..Faults::default()
+                });
+                let registry = &nodes[0].registry;
+                registry.put_ban(ban.clone()).await.expect("in time");
+                registry.put_rule_set(set.clone()).await.expect("in time");
+                model.set_faults(Faults::default());
+                let other = &nodes[1].registry;
+                other.barrier().await.expect("a quorum");
+                assert!(other.remove_ban(ban.id()).await.expect("in time"));
+                assert!(other.remove_rule_set(set.id()).await.expect("in time"));
+            }
+            model.quiet().await;
+            let back = [model.values("ban."), model.values("rules.")].concat();
+            assert!(back.is_empty(), "seed {seed}: {back:?}");
+            model.counted()[5]
+        });
+    }
+    assert!(held > 0, "no attempt lay in a socket");
 }
 
 /// Goal: a ban that is to leave longer ones alone does so whichever node has stored them, at once too: in the end each user has
