@@ -326,6 +326,50 @@ fn a_deletion_and_rooms_that_name_it_exclude_each_other() {
     assert!(deleted > 0 && kept > 0, "{deleted} deleted, {kept} kept");
 }
 
+/// Goal: a deletion that nobody else interferes with is no conflict, whatever becomes of its attempts, and leaves no mark. Method:
+/// writes happen late, and brokers refuse what comes behind them; beside that one of six deleters dies with its mark.
+#[test]
+fn a_deletion_is_not_its_own_conflict() {
+    let mut late = 0;
+    for seed in 0..SEEDS {
+        late += run(async move {
+            let model = Model::new(seed, Faults::default());
+            facts(&model);
+            let nodes = three(&model).await;
+            model.set_late(8 * replica::RETRY);
+            for number in 1..=6 {
+                let (id, node) = (logging(number).id(), &nodes[0].registry);
+                model.set_faults(Faults::default());
+                node.insert(logging(number), 10).await.expect("creates");
+                model.set_faults(Faults {
+                    write_late: 40,
+                    ..ALL
+                });
+                let arn = account().arn(id);
+                if number == 6 {
+                    let mut marked = logging(number);
+                    marked.state = LoggingState::Deleting;
+                    let value = serde_json::to_vec(&marked).expect("JSON");
+                    model.put(&key::of_record(id), Some(&value));
+                    continue;
+                }
+                let removed = node.remove_logging(&arn, id).await;
+                assert!(matches!(removed, Ok(true)), "seed {seed}: {removed:?}");
+            }
+            model.quiet().await;
+            model.heal();
+            let until = std::time::Instant::now() + std::time::Duration::from_secs(10);
+            while !model.values("log").is_empty() && std::time::Instant::now() < until {
+                tokio::time::sleep(10 * replica::RETRY).await;
+            }
+            let left = model.values("log");
+            assert!(left.is_empty(), "seed {seed}: {left:?}");
+            model.counted()[2]
+        });
+    }
+    assert!(late > 0, "no write happened late");
+}
+
 /// Goal: without a quorum reads and writes are refused with 500, and work again after it; what was refused and has
 /// happened after all is on all nodes.
 #[test]
