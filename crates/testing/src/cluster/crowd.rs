@@ -194,8 +194,17 @@ impl World {
             ToCluster::Refused { key, code, text } => {
                 self.feed(node, Input::RefusedByShard { key, code, text });
             }
-            ToCluster::Archived { slot, sequence } => {
-                self.feed(node, Input::Archived { slot, sequence });
+            ToCluster::Archived {
+                slot,
+                epoch,
+                sequence,
+            } => {
+                let told = Input::Archived {
+                    slot,
+                    epoch,
+                    sequence,
+                };
+                self.feed(node, told);
             }
             ToCluster::Quiet(freeze) => self.shard_is_quiet(node, shard, freeze),
             ToCluster::Thawed(freeze) => self.thawed(node, freeze),

@@ -422,15 +422,16 @@ impl World {
             } => {
                 let how = (epoch, is_home_here);
                 if is_home_here && !self.is_real {
-                    self.archive(node, (slot, sequence), &entries);
+                    self.archive(node, (slot, epoch, sequence), &entries);
                 }
                 self.deliver(node, (slot.index(), sequence.0), how, &entries);
             }
             Output::Unarchived {
                 slot,
+                epoch,
                 sequence,
                 entries,
-            } => self.archive(node, (slot, sequence), &entries),
+            } => self.archive(node, (slot, epoch, sequence), &entries),
             Output::Told {
                 ticket,
                 outcome,

@@ -264,3 +264,92 @@ fn an_archive_takes_a_log_in_order() {
     assert_eq!(unarchived.collect::<Vec<_>>(), [6, 9, 11]);
     assert_eq!(say(&mut single, 2, 12), Some(true), "in its turn");
 }
+
+/// The same record, with a note of how far frames are in archives.
+fn noting(payload: &Bytes, noted: u64) -> Bytes {
+    let mut record = Record::decode(payload).expect("ours");
+    match &mut record.content {
+        Content::Batch(batch) => batch.archived = Sequence(noted),
+        Content::Takeover { archived, .. } | Content::Release { archived, .. } => {
+            *archived = Sequence(noted);
+        }
+    }
+    record.encode()
+}
+
+/// Goal: what a node knows of the archive of a log that was lost says nothing of the one that took its place: records of that are
+/// archived, and nobody notes that they were. Method: a home whose streams are made anew, in which another one has begun and
+/// died; and a home that finds a note which is of a lost log.
+#[test]
+fn a_lost_logs_archive_says_nothing_of_the_next() {
+    let old = noting(&batch(OTHER, 3, 4_999, vec![]), 4_990);
+    let mut single = Single::new(&[(5_000, old.clone())], &[]);
+    single.pass(6_000);
+    let (attempt, ..) = single.take_append();
+    single.appended(attempt, AppendOutcome::Ok(Sequence(5_001)));
+    let from = single.take_fetch();
+    single.fetched(from, &[(5_000, old), (5_001, takeover(ME, 5_000))]);
+    single.ask(1);
+    single.author();
+    single.pass(100);
+    let (attempt, ..) = single.take_append();
+    single.appended(attempt, AppendOutcome::WrongLast);
+    let log = [
+        (290, takeover(OTHER, 0)),
+        (300, batch(OTHER, 290, 290, vec![entry(OTHER, 1)])),
+    ];
+    let taken = loop {
+        let found = single.take().into_iter().find_map(|output| match output {
+            Output::Fetch { from, .. } => Some(Err(from)),
+            Output::Append {
+                attempt, payload, ..
+            } => Some(Ok((attempt, Record::decode(&payload).expect("ours")))),
+            _ => None,
+        });
+        match found {
+            Some(Ok(taken)) => break taken,
+            Some(Err(from)) => single.fetched(from, &log),
+            None => single.pass(100),
+        }
+    };
+    let (attempt, record) = taken;
+    assert!(matches!(record.content, Content::Takeover { .. }));
+    assert_eq!(
+        (record.previous, record.archived()),
+        (Sequence(300), Sequence(0))
+    );
+    single.appended(attempt, AppendOutcome::Ok(Sequence(301)));
+    assert_eq!(single.take_fetch(), FetchFrom::After(Sequence(0)));
+    single.fetched(FetchFrom::After(Sequence(0)), &log);
+    let unarchived = single.take().into_iter().filter_map(|output| match output {
+        Output::Unarchived {
+            sequence, epoch, ..
+        } => Some((sequence.0, epoch.0)),
+        _ => None,
+    });
+    assert_eq!(unarchived.collect::<Vec<_>>(), [(300, 301)]);
+
+    for (told, noted) in [(Epoch(5_001), 0), (Epoch(301), 300)] {
+        single.input(Input::Archived {
+            slot: single.slot,
+            epoch: told,
+            sequence: Sequence(300),
+        });
+        single.ask(2 + noted);
+        single.author();
+        single.pass(100);
+        let (attempt, _, content) = single.take_append();
+        let Content::Batch(batch) = content else {
+            panic!("{content:?}");
+        };
+        assert_eq!(batch.archived.0, noted, "as told in epoch {told:?}");
+        single.appended(attempt, AppendOutcome::Ok(Sequence(302 + noted)));
+    }
+
+    let foreign = noting(&takeover(OTHER, 0), 4_990);
+    let mut next = Single::new(&[(7, foreign)], &[]);
+    next.pass(6_000);
+    let (attempt, ..) = next.take_append();
+    next.appended(attempt, AppendOutcome::Ok(Sequence(8)));
+    assert_eq!(next.take_fetch(), FetchFrom::After(Sequence(0)));
+}
