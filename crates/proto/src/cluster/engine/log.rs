@@ -125,7 +125,6 @@ impl Engine {
     fn begin(&mut self, slot: HashSlot, found: &Fetched) {
         let now = self.now.tick;
         let state = &mut self.slots[slot];
-        state.kept.renumber(now);
         let Some((sequence, payload)) = found.records.last() else {
             if found.last > Sequence::default() {
                 return state.reader.want(now.after(CLUSTER_RETRY));
@@ -149,9 +148,9 @@ impl Engine {
                 self.unknown_home(slot);
             }
             Ok(Content::Takeover { home, .. }) => {
-                state.home = Some((home, (*sequence).into()));
+                state.know_home(home, (*sequence).into(), now);
             }
-            Ok(Content::Batch(batch)) => state.home = Some((batch.home, batch.epoch)),
+            Ok(Content::Batch(batch)) => state.know_home(batch.home, batch.epoch, now),
             Ok(Content::Release { to, is_pinned, .. }) => {
                 self.vacate(slot, Some(Successor { to, is_pinned }));
             }
@@ -262,9 +261,8 @@ impl Engine {
             // Its `Takeover` was in a hole.
             self.end_epoch(slot);
             let state = &mut self.slots[slot];
-            state.home = Some((home, epoch));
+            state.know_home(home, epoch, self.now.tick);
             state.successor = None;
-            state.kept.renumber(self.now.tick);
         }
         let is_ours = home == self.me;
         if is_ours {
@@ -296,11 +294,14 @@ impl Engine {
     fn vacate(&mut self, slot: HashSlot, successor: Option<Successor>) {
         let now = self.now.tick;
         let state = &mut self.slots[slot];
+        // Else the next record may show that it goes on.
+        let is_over = successor.is_some();
         state.home = None;
         state.successor = successor;
         state.vacant_since = now;
-        // The epoch is over: what is kept is not in it.
-        state.kept.renumber(now);
+        if is_over {
+            state.kept.over(now);
+        }
     }
 
     /// A home begins.
@@ -326,8 +327,7 @@ impl Engine {
             .successor
             .take()
             .filter(|successor| successor.to == home);
-        state.home = Some((home, epoch));
-        state.kept.renumber(now);
+        state.know_home(home, epoch, now);
         self.is_rebalance_due |= self.moves.contains(&slot);
         let early = std::mem::take(&mut state.early);
         if is_ours {

@@ -353,3 +353,69 @@ fn a_lost_logs_archive_says_nothing_of_the_next() {
     next.appended(attempt, AppendOutcome::Ok(Sequence(8)));
     assert_eq!(next.take_fetch(), FetchFrom::After(Sequence(0)));
 }
+
+/// Goal: numbers of requests hold as long as their epoch, also where this node has lost its place in the log: the home knows those
+/// that it has taken, and would pass over new ones with the same. Method: a log that the leader says is shorter for long, and
+/// which is there after all; a record in the middle of an epoch that this version cannot read.
+#[test]
+fn an_epoch_that_is_found_again_goes_on_with_its_numbers() {
+    let log = [(9, takeover(OTHER, 3))];
+    let numbers = |single: &mut Single| {
+        let sent = single.take_messages().into_iter();
+        let sent = sent.filter_map(|(_, content)| match content {
+            MessageContent::Requests {
+                first, requests, ..
+            } => Some((
+                first.0,
+                requests.iter().map(Option::is_some).collect::<Vec<_>>(),
+            )),
+            _ => None,
+        });
+        sent.last().expect("a request is sent")
+    };
+    let mut single = Single::new(&log, &[OTHER]);
+    single.ask(1);
+    assert_eq!(numbers(&mut single), (1, vec![true]));
+    single.input(Input::Interrupted);
+    let mut is_lost = false;
+    while !is_lost {
+        single.pass(100);
+        for output in single.take() {
+            match output {
+                Output::Fetch {
+                    from: FetchFrom::Last,
+                    ..
+                } => {
+                    is_lost = true;
+                    single.fetched(FetchFrom::Last, &log);
+                }
+                Output::Fetch { from, .. } => single.fetched(from, &[]),
+                _ => {}
+            }
+        }
+    }
+    single.pass(100);
+    for from in single.take_fetches() {
+        single.fetched(from, &log);
+    }
+    assert_eq!(single.home(), Some((OTHER, Epoch(9))));
+    single.ask(2);
+    let (first, requests) = numbers(&mut single);
+    assert_eq!(first + requests.len() as u64 - 1, 2, "behind the first");
+
+    let mut single = Single::new(&log, &[OTHER]);
+    single.ask(1);
+    assert_eq!(numbers(&mut single), (1, vec![true]));
+    let unreadable = Bytes::from_static(&[255; 40]);
+    single.record(11, batch(OTHER, 9, 10, vec![]));
+    let from = single.take_fetch();
+    let whole = [
+        (10, unreadable),
+        (11, batch(OTHER, 9, 10, vec![entry(ME, 1)])),
+    ];
+    single.fetched(from, &whole);
+    assert_eq!(single.home(), Some((OTHER, Epoch(9))));
+    single.ask(2);
+    let (first, requests) = numbers(&mut single);
+    assert_eq!(first + requests.len() as u64 - 1, 2, "behind the first");
+}
