@@ -392,7 +392,7 @@ impl World {
             }
             ToCluster::Search(search) => self.searches.push((node, shard, search)),
             ToCluster::Archived { slot, sequence, .. } => {
-                self.archived.push((node, slot, sequence))
+                self.archived.push((node, slot, sequence));
             }
             ToCluster::Quiet(freeze) => {
                 self.quiet.insert((node, shard, freeze));

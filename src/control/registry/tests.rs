@@ -358,10 +358,13 @@ fn a_deletion_is_not_its_own_conflict() {
             }
             model.quiet().await;
             model.heal();
-            let until = std::time::Instant::now() + std::time::Duration::from_secs(10);
-            while !model.values("log").is_empty() && std::time::Instant::now() < until {
-                tokio::time::sleep(10 * replica::RETRY).await;
-            }
+            let ends = async {
+                while !model.values("log").is_empty() {
+                    tokio::time::sleep(10 * replica::RETRY).await;
+                }
+            };
+            let patience = std::time::Duration::from_secs(10);
+            let _ended = tokio::time::timeout(patience, ends).await;
             let left = model.values("log");
             assert!(left.is_empty(), "seed {seed}: {left:?}");
             model.counted()[2]

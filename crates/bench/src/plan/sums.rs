@@ -340,7 +340,7 @@ mod tests {
         let crowd = crowd(10e6, 1.0, 10.0);
         let at_once = Crowd {
             join_seconds: 120.0,
-            ..crowd.clone()
+            ..crowd
         };
         let plan = Plan::new(&at_once, &machines(40.0));
         assert_eq!(
