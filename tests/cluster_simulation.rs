@@ -2,13 +2,20 @@
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
-use uproar_testing::cluster::{Counts, Planted, World};
+use uproar_testing::cluster::{Counts, Fault, Planted, World};
 
 use super::seeds;
 
 const WORLDS: u64 = 500;
 /// A planted fault must be found within this number of worlds.
 const PLANTED_WORLDS: u64 = 20;
+
+/// What only stubs of shards do.
+const OF_STUBS: [Fault; 3] = [
+    Fault::AuthoredLate,
+    Fault::AuthorRefuses,
+    Fault::ArchivedLate,
+];
 
 /// Lives one world from beginning to end.
 fn live(seed: u64) -> Counts {
@@ -90,21 +97,27 @@ fn worlds_that_failed_once_hold() {
 /// without an id twice or a time that goes back; each request of a viewer who stays is answered; whoever is disconnected
 /// is; a token opens one connection, on whichever nodes it is presented, at once too.
 /// Method: three nodes of two shards each, with fake rings, whose viewers connect, chat and come back on another node; some rooms
-/// have a review handler, which is slow, silent, and says no; a tenth of the number of worlds.
+/// have a review handler, which is slow, silent, and says no; a tenth of the number of worlds. Each kind of fault must have been hit.
 #[test]
 fn simulated_shards_of_nodes_keep_their_promises() {
     let live = |seed| {
         let again = format!(
             "UPROAR_SIMULATION_SEED={seed} cargo test --test all simulated_shards_of_nodes"
         );
-        seeds::live(seed, &again, || World::with_cores(seed).run())
+        seeds::live(seed, &again, || World::with_cores(seed, None).run())
     };
     if let Some(seed) = seeds::number("UPROAR_SIMULATION_SEED") {
         println!("{:?}", live(seed));
         return;
     }
     let worlds = seeds::number("UPROAR_SIMULATION_WORLDS").unwrap_or(WORLDS) / 10;
-    let seen = seeds::all(worlds, live).seen;
+    let Counts { faults, seen } = seeds::all(worlds, live);
+    for (fault, count) in faults.iter().filter(|(fault, _)| !OF_STUBS.contains(fault)) {
+        assert!(
+            count >= worlds / 10,
+            "the simulation idles: {fault} {count} times, {faults:?}"
+        );
+    }
     let idles = seen.streams < worlds * 10 || seen.seen < worlds * 1_000 || seen.verdicts < worlds;
     let idles = idles || seen.handed_over < worlds / 4;
     assert!(!idles, "the simulation idles: {seen:?}");
@@ -115,18 +128,30 @@ fn simulated_shards_of_nodes_keep_their_promises() {
 /// each is found within a few worlds.
 #[test]
 fn planted_faults_are_found() {
+    all_are_found(Planted::ALL, |seed, planted| {
+        World::planted(seed, Some(planted))
+    });
+}
+
+/// Goal: viewers of the shards that ship see what they should. Method: faults that only they can see, planted between an engine
+/// and these shards: each is found within a few worlds.
+#[test]
+fn faults_that_are_planted_for_viewers_are_found() {
+    all_are_found(Planted::OF_VIEWERS, |seed, planted| {
+        World::with_cores(seed, Some(planted))
+    });
+}
+
+fn all_are_found(all: &[Planted], world: impl Fn(u64, Planted) -> World) {
     std::panic::set_hook(Box::new(|_| {}));
     let is_found = |planted: Planted| {
         let mut seeds = 0..PLANTED_WORLDS;
         seeds.any(|seed| {
-            let world = World::planted(seed, Some(planted));
+            let world = world(seed, planted);
             catch_unwind(AssertUnwindSafe(|| world.run())).is_err()
         })
     };
-    let hidden: Vec<_> = Planted::ALL
-        .iter()
-        .filter(|planted| !is_found(**planted))
-        .collect();
+    let hidden: Vec<_> = all.iter().filter(|planted| !is_found(**planted)).collect();
     let _default = std::panic::take_hook();
     assert!(hidden.is_empty(), "planted, and not found: {hidden:?}");
 }

@@ -20,7 +20,7 @@ impl Revision {
 /// What must hold for a write to happen.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Expected {
-    /// Nothing: the last writer wins.
+    /// Nothing. The write may take effect late, behind any other one of its key, so only where the value says nothing: barriers.
     Any,
     /// The key never had a value.
     Unused,

@@ -4,6 +4,11 @@
 //! client is used here and nowhere else. Two connections: one for published records alone, which a broker may cut when
 //! this node is slow, and one for everything else.
 
+#![cfg_attr(
+    not(feature = "cluster"),
+    expect(dead_code, reason = "the thread that reads it is not built")
+)]
+
 #[cfg(not(feature = "cluster"))]
 mod absent;
 pub mod bucket;
@@ -11,6 +16,7 @@ pub mod bucket;
 mod calls;
 #[cfg(feature = "cluster")]
 mod choice;
+#[cfg(feature = "cluster")]
 mod connect;
 mod fault;
 #[cfg(feature = "cluster")]
@@ -63,7 +69,7 @@ use crate::random;
 use crate::shard::mesh::ClusterEnd;
 use crate::shard::metrics::ShardMetrics;
 use crate::shard::settings::SharedBudgets;
-use crate::supervisor::{self, Supervisor, Thread};
+use crate::supervisor::{Supervisor, Thread};
 use uproar_proto::cluster::Incarnation;
 
 /// The running thread.
@@ -128,8 +134,8 @@ fn spawn(
     wake: impl Fn() + Send + Sync + 'static,
     supervisor: &Supervisor,
 ) -> Result<Thread, ClusterFault> {
-    let runtime = supervisor::runtime()?;
-    let work = move |pulse: &supervisor::Pulse| thread::run(runtime, hands, pulse);
+    let runtime = crate::supervisor::runtime()?;
+    let work = move |pulse: &crate::supervisor::Pulse| thread::run(runtime, hands, pulse);
     Ok(supervisor.thread("cluster", wake, work)?)
 }
 

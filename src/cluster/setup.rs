@@ -16,7 +16,7 @@ use super::settings::ClusterSettings;
 use crate::logging::with_causes;
 use uproar_proto::base::limits::{
     BUCKET_HISTORY, CLUSTER_CALL_MAX, CLUSTER_HERE, CLUSTER_LOG_AGE, CLUSTER_LOG_BYTES_MAX,
-    CLUSTER_PEERS_MAX, CLUSTER_TOKEN_AGE_SPARE,
+    CLUSTER_PEERS_MAX, CLUSTER_TOKEN_AGE_SPARE, CLUSTER_TOKEN_BYTES_MAX,
 };
 
 /// Makes what is missing of the cluster's streams and bucket, on brokers that are all asked first. What is there already
@@ -146,6 +146,12 @@ fn difference(wanted: &Config, found: &Info, settings: &ClusterSettings) -> Opti
     if config.retention != RetentionPolicy::Limits || !config.allow_direct {
         return Some("it must have retention by limits and allow direct gets".to_owned());
     }
+    let is_bounded = config.max_bytes > 0 || config.max_messages > 0;
+    if wanted.discard == DiscardPolicy::New && is_bounded && config.discard != wanted.discard {
+        return Some(
+            "it has a bound and forgets the oldest: set its discard policy to new, with `nats stream edit`".to_owned(),
+        );
+    }
     if wanted.allow_atomic_publish && !config.allow_atomic_publish {
         return Some(
             "it must take atomic batches: set its allow_atomic with `nats stream edit`".to_owned(),
@@ -198,6 +204,9 @@ fn wanted(settings: &ClusterSettings) -> Vec<Config> {
         name: names.stream(Part::Tokens),
         subjects: vec![names.subjects(Part::Tokens)],
         max_age: settings.token_life + CLUSTER_TOKEN_AGE_SPARE,
+        max_bytes: CLUSTER_TOKEN_BYTES_MAX,
+        // A use must not be forgotten before its token expires: when there is no room, viewers wait outside.
+        discard: DiscardPolicy::New,
         max_messages_per_subject: 1,
         // Uses that come together are one append.
         allow_atomic_publish: true,

@@ -12,8 +12,8 @@ use crate::cluster::survey::{Broker, Greeting, Monitoring};
 const VERSION_MIN: (u32, u32) = (2, 15);
 /// Records are at most half as long; what a broker adds must fit, too.
 const PAYLOAD_MIN: u64 = 1024 * 1024;
-/// Eight logs of 256 MiB, as much for token uses, and the registry.
-const STORAGE_MIN: u64 = 5 * 1024 * 1024 * 1024;
+/// Eight logs of 256 MiB and 8 GiB of token uses, which brokers reserve, and the registry.
+const STORAGE_MIN: u64 = 11 * 1024 * 1024 * 1024;
 /// At 2 s a node is not ready.
 const SKEW_MAX: Duration = Duration::from_secs(1);
 
@@ -234,7 +234,7 @@ mod tests {
         }
     }
 
-    const GOOD: &str = r#"{"now":"2026-11-28T12:00:00.5Z","jetstream":{"config":{"max_storage":8589934592,"sync_always":true},"meta":{"leader":"a"}}}"#;
+    const GOOD: &str = r#"{"now":"2026-11-28T12:00:00.5Z","jetstream":{"config":{"max_storage":17179869184,"sync_always":true},"meta":{"leader":"a"}}}"#;
 
     fn wrong(brokers: &[Broker]) -> Vec<String> {
         let now = "2026-11-28T12:00:00Z".parse().expect("a time");

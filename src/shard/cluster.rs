@@ -53,6 +53,8 @@ pub enum ToCluster {
     Archived {
         /// The hash slot.
         slot: HashSlot,
+        /// The epoch of this node in which they were handed over.
+        epoch: Epoch,
         /// The newest record of which that is true.
         sequence: Sequence,
     },
@@ -132,6 +134,8 @@ pub enum FromCluster {
     Unarchived {
         /// The rooms' hash slot.
         slot: HashSlot,
+        /// The epoch of this node.
+        epoch: Epoch,
         /// The record.
         sequence: Sequence,
         /// Those of the record's entries whose rooms are at home on this shard, in order.

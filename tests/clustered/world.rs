@@ -391,7 +391,9 @@ impl World {
                 self.tell_shard(node, shard, FromCluster::TokenUsed { claim, outcome });
             }
             ToCluster::Search(search) => self.searches.push((node, shard, search)),
-            ToCluster::Archived { slot, sequence } => self.archived.push((node, slot, sequence)),
+            ToCluster::Archived { slot, sequence, .. } => {
+                self.archived.push((node, slot, sequence));
+            }
             ToCluster::Quiet(freeze) => {
                 self.quiet.insert((node, shard, freeze));
                 if (0..SHARDS).all(|shard| self.quiet.contains(&(node, shard, freeze))) {

@@ -13,7 +13,7 @@ use crate::harness::error::Failure;
 use crate::harness::flags::count;
 use simulate::{Back, Pauses, Return, Scene, Service, come_back, kill};
 use std::time::Duration;
-use sums::{Crowd, HANDSHAKE, JOIN_AT_BROKERS, JOIN_AT_NODE, Limit, Machines, Plan, TOKEN};
+use sums::{Crowd, HANDSHAKE, JOIN_AT_NODE, Limit, Machines, Plan, TOKEN, TOKEN_STREAM};
 
 /// Flags of `uproar bench plan`.
 #[derive(Debug, Args)]
@@ -36,6 +36,9 @@ pub(crate) struct PlanCommand {
     /// Time in which all viewers join, in seconds
     #[arg(long, default_value_t = 120, value_name = "SECONDS", value_parser = count(1..=86_400))]
     join_seconds: usize,
+    /// How long a viewer stays before it, or another one, joins with a new token, in minutes: `sessionDurationInMinutes`, or less
+    #[arg(long, default_value_t = 60, value_name = "MINUTES", value_parser = count(1..=180))]
+    session_minutes: usize,
     /// Length of one delivered frame, in bytes
     #[arg(long, default_value_t = 420, value_name = "BYTES", value_parser = count(1..=20_480))]
     frame: usize,
@@ -87,6 +90,7 @@ impl PlanCommand {
             rate: self.rate,
             frame: number(self.frame),
             join_seconds: number(self.join_seconds),
+            session_seconds: number(self.session_minutes) * 60.0,
             pace_seconds: number(self.pace_ms) / 1e3,
         };
         let machines = Machines {
@@ -154,8 +158,8 @@ impl PlanCommand {
                 servers: left * machines.cores,
             },
             log: Service {
-                seconds: JOIN_AT_BROKERS,
-                servers: machines.brokers * machines.cores,
+                seconds: 1.0 / TOKEN_STREAM,
+                servers: 1.0,
             },
         });
         Ok((pauses, back))
@@ -209,8 +213,8 @@ fn json(plan: &Plan) -> serde_json::Value {
 fn table(plan: &Plan) -> String {
     let mut out = format!(
         "messages {:.0}/s, {:.0} deliveries/s: {:.0} sends/s a node, {:.1} messages a send\n\
-         log      {:.0} appends/s, {:.1} frames each; joins {:.0}/s, an append each\n\n\
-         {:<42} {:>12} {:>12}  share\n",
+         log      {:.0} appends/s, {:.1} frames each; joins {:.0}/s, all in one stream\n\n\
+         {:<44} {:>12} {:>12}  share\n",
         plan.messages,
         plan.deliveries,
         plan.sends_per_node,
@@ -248,7 +252,7 @@ fn line(limit: &Limit) -> String {
     };
     let (used, has, share) = (amount(limit.used), amount(limit.has), limit.share() * 100.0);
     let unit = limit.unit;
-    format!("{name:<42} {used:>12} {has:>12}  {share:3.0} %  {unit}\n")
+    format!("{name:<44} {used:>12} {has:>12}  {share:3.0} %  {unit}\n")
 }
 
 /// Three digits that count.

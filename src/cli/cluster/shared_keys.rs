@@ -49,7 +49,8 @@ pub(in crate::cli) fn put_access_key(
         .map_err(|error| run(&error))?;
     with_brokers(async {
         let bucket = open(cluster).await?;
-        write(&bucket, key, Some(sealed), Expected::Any)
+        // Its id is random. An attempt that arrives late does not bring a key back that was revoked.
+        write(&bucket, key, Some(sealed), Expected::Unused)
             .await
             .map(drop)
     })
@@ -68,10 +69,10 @@ pub(in crate::cli) fn revoke_access_key(
             .await
             .map_err(|error| run(&error))?
             .found;
-        if found.is_none_or(|(_, value)| value.is_none()) {
+        let Some((revision, Some(_))) = found else {
             return Ok(false);
-        }
-        write(&bucket, key, None, Expected::Any).await?;
+        };
+        write(&bucket, key, None, Expected::At(revision)).await?;
         Ok(true)
     })
 }

@@ -25,8 +25,14 @@ pub(super) struct Shards {
     settings: ShardSettings,
     receivers: Vec<Consumer<ToCluster>>,
     mailboxes: Vec<MailboxSender<Command<OwnedFd>>>,
+    archives: Archives,
+}
+
+/// How far the logs are in this node's archive, in the newest epoch of each in which frames were handed to it.
+struct Archives {
+    epochs: [Option<Epoch>; HASH_SLOTS],
     // Of each shard and hash slot: how far frames that its archive takes were sent, and how far they are there.
-    archives: Vec<[Archive; HASH_SLOTS]>,
+    shards: Vec<[Archive; HASH_SLOTS]>,
 }
 
 #[derive(Debug, Clone, Copy, Default)]
@@ -35,13 +41,57 @@ struct Archive {
     done: Sequence,
 }
 
+impl Archives {
+    fn new(shards: usize) -> Self {
+        Self {
+            epochs: [None; HASH_SLOTS],
+            shards: vec![[Archive::default(); HASH_SLOTS]; shards],
+        }
+    }
+
+    /// A record's frames go to a shard that hands them over.
+    fn sent(&mut self, shard: usize, (slot, epoch): (HashSlot, Epoch), record: Sequence) {
+        if self.epochs[slot.index()] != Some(epoch) {
+            self.forget(slot);
+            self.epochs[slot.index()] = Some(epoch);
+        }
+        self.shards[shard][slot.index()].sent = record;
+    }
+
+    fn forget(&mut self, slot: HashSlot) {
+        self.epochs[slot.index()] = None;
+        for slots in &mut self.shards {
+            slots[slot.index()] = Archive::default();
+        }
+    }
+
+    /// Takes one shard's word that its archive has the frames up to `record`. Returns up to where all shards' do, if that is
+    /// known now.
+    fn done(
+        &mut self,
+        shard: usize,
+        (slot, epoch): (HashSlot, Epoch),
+        record: Sequence,
+    ) -> Option<Sequence> {
+        if self.epochs[slot.index()] != Some(epoch) {
+            return None;
+        }
+        let place = &mut self.shards[shard][slot.index()];
+        place.done = place.done.max(record);
+        let places = self.shards.iter().map(|slots| slots[slot.index()]);
+        let behind = places.clone().filter(|place| place.done < place.sent);
+        let newest = places.map(|place| place.sent).max();
+        behind.map(|place| place.done).min().or(newest)
+    }
+}
+
 impl Shards {
     pub(super) fn new(
         settings: ShardSettings,
         receivers: Vec<Consumer<ToCluster>>,
         mailboxes: Vec<MailboxSender<Command<OwnedFd>>>,
     ) -> Self {
-        let archives = vec![[Archive::default(); HASH_SLOTS]; receivers.len()];
+        let archives = Archives::new(receivers.len());
         Self {
             settings,
             receivers,
@@ -88,7 +138,7 @@ impl Shards {
     ) {
         for (shard, entries) in self.by_home(entries) {
             if is_home_here {
-                self.archives[shard][slot.index()].sent = sequence;
+                self.archives.sent(shard, (slot, epoch), sequence);
             }
             let deliver = FromCluster::Deliver {
                 slot,
@@ -101,11 +151,17 @@ impl Shards {
         }
     }
 
-    pub(super) fn unarchived(&mut self, slot: HashSlot, sequence: Sequence, entries: Vec<Entry>) {
+    pub(super) fn unarchived(
+        &mut self,
+        (slot, epoch): (HashSlot, Epoch),
+        sequence: Sequence,
+        entries: Vec<Entry>,
+    ) {
         for (shard, entries) in self.by_home(entries) {
-            self.archives[shard][slot.index()].sent = sequence;
+            self.archives.sent(shard, (slot, epoch), sequence);
             let unarchived = FromCluster::Unarchived {
                 slot,
+                epoch,
                 sequence,
                 entries,
             };
@@ -123,6 +179,7 @@ impl Shards {
     }
 
     pub(super) fn fenced(&mut self, slot: HashSlot) {
+        self.archives.forget(slot);
         for shard in 0..self.count() {
             self.send(shard, FromCluster::Fenced(slot));
         }
@@ -189,15 +246,10 @@ impl Shards {
     pub(super) fn archived(
         &mut self,
         shard: usize,
-        slot: HashSlot,
+        epoch: (HashSlot, Epoch),
         sequence: Sequence,
     ) -> Option<Sequence> {
-        let place = &mut self.archives[shard][slot.index()];
-        place.done = place.done.max(sequence);
-        let places = self.archives.iter().map(|slots| slots[slot.index()]);
-        let behind = places.clone().filter(|place| place.done < place.sent);
-        let newest = places.map(|place| place.sent).max();
-        behind.map(|place| place.done).min().or(newest)
+        self.archives.done(shard, epoch, sequence)
     }
 
     /// The entries of each shard that has any, in order.

@@ -108,10 +108,11 @@ impl Node<'_> {
             }
             Output::Unarchived {
                 slot,
+                epoch,
                 sequence,
                 entries,
             } => {
-                self.shards.unarchived(slot, sequence, entries);
+                self.shards.unarchived((slot, epoch), sequence, entries);
             }
             Output::Told {
                 ticket,

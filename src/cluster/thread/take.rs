@@ -89,11 +89,19 @@ impl Node<'_> {
                 entry,
             },
             ToCluster::Refused { key, code, text } => Input::RefusedByShard { key, code, text },
-            ToCluster::Archived { slot, sequence } => {
-                let Some(sequence) = self.shards.archived(shard, slot, sequence) else {
+            ToCluster::Archived {
+                slot,
+                epoch,
+                sequence,
+            } => {
+                let Some(sequence) = self.shards.archived(shard, (slot, epoch), sequence) else {
                     return;
                 };
-                Input::Archived { slot, sequence }
+                Input::Archived {
+                    slot,
+                    epoch,
+                    sequence,
+                }
             }
             ToCluster::TellUser(event) => return self.echo_to_user(event),
             ToCluster::Replace(token) => return self.tell_replaced(token),

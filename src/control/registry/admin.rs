@@ -334,7 +334,19 @@ async fn write_one(bucket: &Bucket, write: BucketWrite) -> Result<Outcome, Admin
             Ok(_) => return Ok(Outcome::Made),
             Err(WriteFault::Conflict) => {
                 let found = inspect(bucket, &write.key).await?.found;
-                return Ok(Outcome::Found(found.and_then(|(_, value)| value)));
+                let is_as_expected = match write.expected {
+                    Expected::Any => false,
+                    Expected::Unused => found.is_none(),
+                    Expected::At(at) => found.as_ref().is_some_and(|(there, _)| *there == at),
+                };
+                if !is_as_expected {
+                    return Ok(Outcome::Found(found.and_then(|(_, value)| value)));
+                }
+                // It came behind an attempt of our own that is not committed yet.
+                if Instant::now() >= until {
+                    return Err(AdminError::Silent(WriteFault::Conflict.to_string()));
+                }
+                sleep(BUCKET_RETRY).await;
             }
             Err(WriteFault::Unknown(_)) if Instant::now() < until => sleep(BUCKET_RETRY).await,
             Err(WriteFault::Unknown(cause)) => return Err(AdminError::Silent(cause)),

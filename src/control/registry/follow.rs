@@ -42,6 +42,7 @@ impl Registry {
         tokio::select! {
             never = self.settle(replica, to_settle, node) => never,
             never = self.watch(replica, applied) => never,
+            never = self.finish_deletions(replica) => never,
         }
     }
 

@@ -4,6 +4,9 @@
 //! in the bucket's order, at what came before it; of two changes that exclude each other the later one sees the
 //! earlier one, answers `ConflictException` and takes its write back.
 
+use std::convert::Infallible;
+use std::time::Duration;
+
 use bytes::Bytes;
 use tokio::time::sleep;
 
@@ -13,6 +16,14 @@ use crate::cluster::bucket::{BucketWrite, Expected, Inspected, Revision};
 use crate::control::fault::Fault;
 use crate::control::record::{LoggingRecord, LoggingState, Record, RoomRecord};
 use uproar_proto::base::id::LoggingId;
+use uproar_proto::base::limits::REGISTRY_ANSWER_MAX;
+
+/// A call that deletes a logging configuration has ended by then: it waits at most twice for brokers.
+const MARK_STAYS_MAX: Duration = if cfg!(test) {
+    Duration::from_millis(100)
+} else {
+    REGISTRY_ANSWER_MAX.saturating_mul(3)
+};
 
 fn encode<R: Record>(record: &R) -> Bytes {
     let value = serde_json::to_vec(record).expect("a record of strings and numbers");
@@ -73,26 +84,14 @@ impl Registry {
         replica: &Replica,
         record: &R,
     ) -> Result<(), Fault> {
-        let key = key::of_record(record.id());
-        let putting = async {
-            loop {
-                let write = BucketWrite {
-                    key: key.clone(),
-                    value: Some(encode(record)),
-                    expected: Expected::Any,
-                };
-                match replica.write_known(write).await {
-                    Ok(revision) => return replica.settled(revision).await,
-                    // Another node's change came first: this one is to come last.
-                    Err(Conflict { .. }) => replica.tick().await,
-                }
-            }
-        };
-        replica.in_time(putting).await
+        let over = |_: &R| Some(record.clone());
+        self.put_shared_over(replica, record, over).await?;
+        Ok(())
     }
 
     /// Writes a record, or what `over` makes of it and of the one that is in the bucket under its key; returns what is written,
-    /// `None`: the one there stays.
+    /// `None`: the one there stays. Each attempt is for what the key had when it was made: one that arrives late, behind a change
+    /// that came after it, is refused.
     pub(super) async fn put_shared_over<R: Cached>(
         &self,
         replica: &Replica,
@@ -178,7 +177,7 @@ impl Registry {
     }
 
     /// Removes a logging configuration that no room names; `false` if it does not exist. It is marked first: a room
-    /// that names it later sees the mark. A mark that a dead node left is taken over by the next removal.
+    /// that names it later sees the mark. A mark that stays is [finished](Self::finish_deletions).
     pub(super) async fn remove_logging_shared(
         &self,
         replica: &Replica,
@@ -192,27 +191,67 @@ impl Registry {
         let marked = replica
             .in_time(self.edit_now(replica, id, deleting))
             .await??;
-        let Some((mut record, mark)) = marked else {
+        let Some((record, mark)) = marked else {
             return Ok(false);
         };
-        let key = key::of_record(id);
-        if self.is_named(id) {
-            record.state = LoggingState::Active;
-            let back = replace_at(replica, &key, mark, Some(encode(&record)));
-            // If somebody has changed it since, it is theirs to take back.
-            if let Some(revision) = replica.in_time(back).await? {
-                replica.in_time(replica.settled(revision)).await?;
-            }
-            return Err(Fault::conflict(arn, super::IN_USE));
+        let ended = self.end_deletion(replica, record, mark);
+        match replica.in_time(ended).await? {
+            Deletion::Removed => Ok(true),
+            Deletion::InUse => Err(Fault::conflict(arn, super::IN_USE)),
+            Deletion::Theirs => Err(Fault::conflict(arn, super::IN_PROGRESS)),
         }
-        let removed = replica
-            .in_time(replica.write_known(remove_at(&key, mark)))
-            .await?;
-        let Ok(revision) = removed else {
-            return Err(Fault::conflict(arn, super::IN_PROGRESS));
-        };
-        replica.in_time(replica.settled(revision)).await?;
-        Ok(true)
+    }
+
+    /// Removes a logging configuration that was marked at this revision, or takes the mark back if a room names it.
+    async fn end_deletion(
+        &self,
+        replica: &Replica,
+        mut record: LoggingRecord,
+        mark: Revision,
+    ) -> Deletion {
+        let key = key::of_record(record.id());
+        let is_named = self.is_named(record.id());
+        record.state = LoggingState::Active;
+        let value = is_named.then(|| encode(&record));
+        let ended = replace_at(replica, &key, mark, value).await;
+        if let Some(revision) = ended {
+            replica.settled(revision).await;
+        }
+        match ended {
+            // If somebody has changed it since, it is theirs to take back.
+            _ if is_named => Deletion::InUse,
+            Some(_) => Deletion::Removed,
+            None => Deletion::Theirs,
+        }
+    }
+
+    /// Ends deletions of logging configurations whose marks stay, because nobody answered in time, or their nodes died. Two that
+    /// end the same one do the same: the mark says that it was asked for.
+    pub(super) async fn finish_deletions(&self, replica: &Replica) -> Infallible {
+        let mut before = Vec::new();
+        loop {
+            sleep(MARK_STAYS_MAX).await;
+            let marks = self.logging.each(|record| {
+                let is_marked = record.state == LoggingState::Deleting;
+                is_marked.then(|| record.clone())
+            });
+            let marks = marks.into_iter().flatten().filter_map(|record| {
+                let version = replica.version(&key::of_record(record.id()))?;
+                Some((record, version.revision))
+            });
+            let marks: Vec<_> = marks.collect();
+            for (record, mark) in &marks {
+                if before.contains(&(record.id(), *mark)) {
+                    // A room that was written before the mark is known here afterwards.
+                    replica.tick().await;
+                    let ended = self.end_deletion(replica, record.clone(), *mark).await;
+                    let id = record.header().id.as_str();
+                    tracing::info!(id, ?ended, "a deletion that had stayed unfinished is ended");
+                }
+            }
+            let marked = marks.iter().map(|(record, mark)| (record.id(), *mark));
+            before = marked.collect();
+        }
     }
 
     /// Takes a new room back.
@@ -241,6 +280,16 @@ impl Registry {
         self.edit_shared(replica, written.id(), restore).await?;
         Ok(())
     }
+}
+
+/// What became of a logging configuration that was marked as being deleted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Deletion {
+    Removed,
+    /// A room names it.
+    InUse,
+    /// Somebody has changed it since.
+    Theirs,
 }
 
 /// Writes a key that has no value.
@@ -274,7 +323,7 @@ async fn create(replica: &Replica, key: &str, value: Bytes) -> Result<Revision, 
     }
 }
 
-/// Replaces what was written at this revision; `None`: somebody has changed it since. A refusal alone does not say so: brokers
+/// Replaces what was written at this revision, or removes it; `None`: somebody has changed it since. A refusal alone does not say so: brokers
 /// refuse what comes behind an attempt of our own that is not committed yet, which may be one too many.
 async fn replace_at(
     replica: &Replica,
@@ -292,11 +341,11 @@ async fn replace_at(
             return Some(revision);
         }
         replica.tick().await;
-        if replica
-            .version(key)
-            .is_none_or(|there| there.revision != at)
-        {
-            return None;
+        match replica.version(key) {
+            Some(there) if there.revision == at => {}
+            // It is gone, as it was to be: by an attempt that took effect late, or by somebody who wanted the same.
+            None if value.is_none() => return Some(replica.applied()),
+            _ => return None,
         }
     }
 }

@@ -11,7 +11,7 @@ use super::*;
 use crate::control::fault::Fault;
 use crate::control::record::{Destination, ExtensionRecord, ResourceHeader};
 use crate::control::store::Table;
-use model::{Faults, Model};
+use model::{FAULTS, Faults, Model};
 use nodes::{Node, account, facts, run};
 
 const SEEDS: u64 = 12;
@@ -20,6 +20,7 @@ const ALL: Faults = Faults {
     answer_lost: 8,
     write_lost: 8,
     write_late: 8,
+    write_held: 8,
     watch_cut: 3,
     watch_late: 20,
 };
@@ -123,7 +124,7 @@ fn a_removal_that_happens_late_is_still_this_removal() {
 /// acknowledged one is there. Method: each node adds tags of its own; in the end all nodes have all of them.
 #[test]
 fn updates_on_all_nodes_at_once_lose_nothing() {
-    let mut counted = [0; 5];
+    let mut counted = [0; FAULTS];
     for seed in 0..SEEDS {
         let counts = run(async move {
             let model = Model::new(seed, Faults::default());
@@ -323,6 +324,53 @@ fn a_deletion_and_rooms_that_name_it_exclude_each_other() {
         kept += usize::from(!was_deleted);
     }
     assert!(deleted > 0 && kept > 0, "{deleted} deleted, {kept} kept");
+}
+
+/// Goal: a deletion that nobody else interferes with is no conflict, whatever becomes of its attempts, and leaves no mark. Method:
+/// writes happen late, and brokers refuse what comes behind them; beside that one of six deleters dies with its mark.
+#[test]
+fn a_deletion_is_not_its_own_conflict() {
+    let mut late = 0;
+    for seed in 0..SEEDS {
+        late += run(async move {
+            let model = Model::new(seed, Faults::default());
+            facts(&model);
+            let nodes = three(&model).await;
+            model.set_late(8 * replica::RETRY);
+            for number in 1..=6 {
+                let (id, node) = (logging(number).id(), &nodes[0].registry);
+                model.set_faults(Faults::default());
+                node.insert(logging(number), 10).await.expect("creates");
+                model.set_faults(Faults {
+                    write_late: 40,
+                    ..ALL
+                });
+                let arn = account().arn(id);
+                if number == 6 {
+                    let mut marked = logging(number);
+                    marked.state = LoggingState::Deleting;
+                    let value = serde_json::to_vec(&marked).expect("JSON");
+                    model.put(&key::of_record(id), Some(&value));
+                    continue;
+                }
+                let removed = node.remove_logging(&arn, id).await;
+                assert!(matches!(removed, Ok(true)), "seed {seed}: {removed:?}");
+            }
+            model.quiet().await;
+            model.heal();
+            let ends = async {
+                while !model.values("log").is_empty() {
+                    tokio::time::sleep(10 * replica::RETRY).await;
+                }
+            };
+            let patience = std::time::Duration::from_secs(10);
+            let _ended = tokio::time::timeout(patience, ends).await;
+            let left = model.values("log");
+            assert!(left.is_empty(), "seed {seed}: {left:?}");
+            model.counted()[2]
+        });
+    }
+    assert!(late > 0, "no write happened late");
 }
 
 /// Goal: without a quorum reads and writes are refused with 500, and work again after it; what was refused and has
@@ -567,6 +615,41 @@ fn bans_of_all_nodes_are_the_same_everywhere() {
             }
         });
     }
+}
+
+/// Goal: a ban that was lifted, and a set of rules that was removed, do not come back by an attempt that lay in a socket until then.
+/// Method: half of all attempts lie there for longer than the whole change takes.
+#[test]
+fn what_was_removed_does_not_come_back_late() {
+    let mut held = 0;
+    for seed in 0..SEEDS {
+        held += run(async move {
+            let model = Model::new(seed, Faults::default());
+            facts(&model);
+            let nodes = three(&model).await;
+            model.set_late(50 * replica::RETRY);
+            for number in 0..4 {
+                let (ban, set) = (ban(number, "a"), rule_set(&format!("s{number}"), "a"));
+                model.set_faults(Faults {
+                    write_held: 50,
+                    ..Faults::default()
+                });
+                let registry = &nodes[0].registry;
+                registry.put_ban(ban.clone()).await.expect("in time");
+                registry.put_rule_set(set.clone()).await.expect("in time");
+                model.set_faults(Faults::default());
+                let other = &nodes[1].registry;
+                other.barrier().await.expect("a quorum");
+                assert!(other.remove_ban(ban.id()).await.expect("in time"));
+                assert!(other.remove_rule_set(set.id()).await.expect("in time"));
+            }
+            model.quiet().await;
+            let back = [model.values("ban."), model.values("rules.")].concat();
+            assert!(back.is_empty(), "seed {seed}: {back:?}");
+            model.counted()[5]
+        });
+    }
+    assert!(held > 0, "no attempt lay in a socket");
 }
 
 /// Goal: a ban that is to leave longer ones alone does so whichever node has stored them, at once too: in the end each user has

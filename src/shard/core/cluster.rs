@@ -19,13 +19,13 @@ impl<W: Io> Core<W> {
             FromCluster::Author { key, ask } => rooms.author((key, ask), env),
             FromCluster::Deliver {
                 slot,
+                epoch,
                 sequence,
                 is_home_here,
                 entries,
-                ..
             } => {
                 if is_home_here {
-                    rooms.log_committed((slot, sequence), &entries, env);
+                    rooms.log_committed((slot, epoch, sequence), &entries, env);
                 }
                 for entry in entries {
                     rooms.adopt(entry, env);
@@ -33,9 +33,10 @@ impl<W: Io> Core<W> {
             }
             FromCluster::Unarchived {
                 slot,
+                epoch,
                 sequence,
                 entries,
-            } => rooms.log_committed((slot, sequence), &entries, env),
+            } => rooms.log_committed((slot, epoch, sequence), &entries, env),
             FromCluster::Told {
                 ticket,
                 outcome,

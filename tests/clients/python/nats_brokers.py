@@ -91,7 +91,7 @@ class Broker:
             f'server_name: {self.name}\nlisten: "{here}:{self.port}"\nhttp: "{here}:{self.monitor_port}"\n{tls}'
             "max_payload: 1MB\nmax_pending: 8MB\nlame_duck_grace_period: 1s\nlame_duck_duration: 30s\n"
             f'jetstream {{\n  store_dir: "{self.store}"\n  sync_interval: always\n'
-            "  max_memory_store: 64MB\n  max_file_store: 8GB\n}\n"
+            "  max_memory_store: 64MB\n  max_file_store: 64GB\n}\n"
             f'cluster {{\n  name: uproar-tests\n  listen: "{here}:{self.route_port}"\n  routes: [{listed}]\n'
             "  no_advertise: true\n}\n"
         )

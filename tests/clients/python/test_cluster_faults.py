@@ -9,11 +9,12 @@ import pytest
 
 from cluster import NAME
 from cluster_api import ApiCalls, Races, present
-from cluster_trial import Trial, machine, size, started
+from cluster_trial import Trial, by_hand, machine, size, started
 from nats_brokers import Broker
 
 RACES, RACES_AGAIN = size(300, 10_000), size(60, 2000)
 STANDSTILLS = size([12], [5, 12, 25, 40])
+LEADERLESS_SECONDS_MAX = 60.0
 
 cluster = started()
 
@@ -43,6 +44,41 @@ def test_the_leading_broker_is_killed(cluster):
             victim.kill()
             trial.talk_until_heard()
             trial.pause("SIGKILL of the leading broker", since - 0.1)
+            victim.start()
+            cluster.brokers.await_current()
+            trial.talk(1)
+    assert not trial.refused(0), trial.refused(0)[:10]
+    calls.check()
+
+
+def one_that_leads_nothing(cluster) -> Broker:
+    """A broker whose streams were given to the others, and which does not place streams either."""
+    brokers, deadline = cluster.brokers, time.monotonic() + LEADERLESS_SECONDS_MAX
+    placing = brokers.all[0].monitor("jsz")["meta_cluster"]["leader"]
+    victim = next(broker for broker in brokers.all if broker.name != placing)
+    with brokers.client() as client:
+        while led := [
+            stream["config"]["name"] for stream in client.streams()
+            if (stream.get("cluster") or {}).get("leader") == victim.name
+        ]:
+            assert time.monotonic() < deadline, led
+            for stream in led:
+                client.api(f"STREAM.LEADER.STEPDOWN.{stream}")
+                brokers.leader(client, stream)
+    return victim
+
+
+@by_hand
+def test_a_broker_that_leads_nothing_is_killed(cluster):
+    """Goal: SIGKILL of a broker that leads nothing is noticed by those whose node was connected to it, and loses nothing: neither
+    messages nor calls that were answered."""
+    with Trial(cluster) as trial, ApiCalls(cluster) as calls:
+        trial.talk(2)
+        for _ in range(size(1, 5)):
+            victim, since = one_that_leads_nothing(cluster), time.monotonic()
+            victim.kill()
+            trial.talk_until_heard()
+            trial.pause("SIGKILL of a broker that leads nothing", since - 0.1)
             victim.start()
             cluster.brokers.await_current()
             trial.talk(1)

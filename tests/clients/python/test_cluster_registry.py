@@ -169,11 +169,16 @@ def test_sealing_keys_are_rotated_on_all_nodes(cluster: Cluster, apis) -> None:
 
 
 def test_secrets_do_not_reach_the_brokers(cluster: Cluster) -> None:
+    made = command("keys", "create", "--role", "admin", "--config", str(cluster.nodes[1].file))
+    assert made.returncode == 0, made.stderr
+    given = dict(line.split("=", 1) for line in made.stdout.split())
     ring = [line.split()[0] for line in (cluster.nodes[0].data_dir / "token-keys").read_text().splitlines()[1:]]
     stores = [path for path in (cluster.directory / "brokers").rglob("*") if path.is_file()]
     content = b"".join(path.read_bytes() for path in stores)
     assert b"fact.cluster" in content
     assert ring and all(key.encode() not in content for key in ring)
+    assert given["AWS_ACCESS_KEY_ID"].encode() in content, "the key itself is there, sealed"
+    assert given["AWS_SECRET_ACCESS_KEY"].encode() not in content
 
 
 def test_calls_go_on_while_a_broker_dies(cluster: Cluster, apis) -> None:
@@ -352,3 +357,65 @@ def await_ready(*servers: Configured) -> None:
                     break
             assert server.process.poll() is None and time.monotonic() < deadline, server.log()
             time.sleep(0.05)
+
+
+def test_a_nodes_copy_is_put_back() -> None:
+    """Goal: a copy of one node, made while it runs, is a node again: of the cluster that goes on, with what has changed since; and
+    of one whose brokers and nodes have all lost their disks, with what the copy has. Method: docs/backup.md."""
+    with Brokers() as brokers:
+        secret = str(brokers.all[0].directory.parent / "cluster.key")
+        settings = {"cluster.name": "copied", "cluster.servers": brokers.urls, "cluster.secret_file": secret}
+        one, two, three = [Configured({**settings, "cluster.node": name}) for name in ("one", "two", "three")]
+        made = command("cluster", "init", "--config", str(one.file))
+        assert made.returncode == 0, made.stderr
+        for node in (one, two):
+            node.launch()
+        await_ready(one, two)
+        key = command("keys", "create", "--role", "admin", "--config", str(one.file))
+        assert key.returncode == 0, key.stderr
+        given = dict(line.split("=", 1) for line in key.stdout.split())
+        created = {"aws_access_key_id": given["AWS_ACCESS_KEY_ID"], "aws_secret_access_key": given["AWS_SECRET_ACCESS_KEY"]}
+        kept = {one.boto().create_room(name=f"kept-{n}")["arn"] for n in range(5)}
+        gone = one.boto().create_room(name="gone")["arn"]
+        deadline = time.monotonic() + COMMAND_SECONDS_MAX
+        while True:
+            try:
+                assert {room["arn"] for room in listed(two.boto(**created))} == kept | {gone}
+                break
+            except ClientError:
+                assert time.monotonic() < deadline, "the key does not come to the other node"
+                time.sleep(0.1)
+        copy = str(brokers.all[0].directory.parent / "copy")
+        copied = command("store", "backup", copy, "--with-keys", "--config", str(two.file))
+        assert copied.returncode == 0, copied.stderr
+        one.boto().delete_room(identifier=gone)
+        new = one.boto().create_room(name="new")["arn"]
+
+        def put_back(node: Configured) -> None:
+            shutil.rmtree(node.data_dir, ignore_errors=True)
+            node.data_dir.mkdir(mode=0o700)
+            done = command("store", "restore", copy, "--with-keys", "--config", str(node.file))
+            assert done.returncode == 0, done.stderr
+
+        put_back(three)
+        three.launch()
+        await_ready(three)
+        assert {room["arn"] for room in listed(three.boto(**created))} == kept | {new}
+        for node in (one, two, three):
+            node.stop()
+        for broker in brokers.all:
+            broker.kill()
+            shutil.rmtree(broker.directory / "store")
+        brokers.start()
+        for node in (one, two):
+            shutil.rmtree(node.data_dir)
+            node.data_dir.mkdir(mode=0o700)
+        put_back(three)
+        restored = command("cluster", "restore", "--config", str(three.file))
+        assert restored.returncode == 0, restored
+        for node in (three, one):
+            node.launch()
+        await_ready(three, one)
+        for node in (three, one):
+            assert {room["arn"] for room in listed(node.boto(**created))} == kept | {gone}
+            node.stop()

@@ -6,10 +6,14 @@ const SEND: f64 = 5.4e-6;
 const FURTHER_MESSAGE: f64 = 0.03e-6;
 /// Of a handshake with token: docs/results/2026-11.md, "Measured".
 pub(super) const HANDSHAKE: f64 = 17.5e-6;
-/// What the log asks of a node for a handshake in addition: docs/results/2026-11.md, "A cluster".
-pub(super) const JOIN_AT_NODE: f64 = 39e-6;
-/// What a handshake's token costs all brokers together: the same table.
-pub(super) const JOIN_AT_BROKERS: f64 = 210e-6;
+/// What the log asks of all nodes for a handshake in addition: docs/results/2026-11.md, "A cluster", "processor time of one", now:
+/// 28.1 and 28.6 µs, less the 17.5 and 16.0 of one alone in the line below it.
+pub(super) const JOIN_AT_NODE: f64 = 12e-6;
+/// What a handshake's token costs all brokers together: the same line, 56.9 and 57.0 µs.
+const JOIN_AT_BROKERS: f64 = 57e-6;
+/// Joins a second that the one stream of token uses has taken, whose leader is one broker: the same table, "handshakes/s", now:
+/// 14,427 and 14,322, while brokers, nodes and the tool shared two cores. More were never measured, and further brokers do not help.
+pub(super) const TOKEN_STREAM: f64 = 14_400.0;
 /// Processor time of a CreateChatToken: docs/results/2026-11.md, "Measured".
 pub(super) const TOKEN: f64 = 13e-6;
 /// Memory of an idle viewer in bytes, the kernel's share included: the same table.
@@ -24,18 +28,22 @@ const WINDOW_BYTES_MAX: f64 = 4.0 * 1024.0 * 1024.0;
 const SEGMENT_MIN: f64 = 4_096.0;
 /// Slots: one append each at a time.
 const SLOTS: f64 = 256.0;
-/// How long a home collects: `cluster.linger_ms`.
-const LINGER: f64 = 5e-3;
-/// Processor time of an append, of all brokers together, in seconds, with three nodes: the same table, at 8,770 a second.
+/// How long a home collects: the default of `cluster.linger_ms`.
+const LINGER: f64 = 1e-3;
+/// Processor time of an append, of all brokers together, in seconds, with three nodes: docs/results/2026-11.md, "A cluster", below
+/// the table of records: 122 µs at 8,770 a second.
 const APPEND: f64 = 122e-6;
-/// Processor time of a record on each node's cluster thread: the same table.
+/// Processor time of a record on each node's cluster thread: the same paragraph, its last sentence.
 const RECORD: f64 = 9.3e-6;
-/// Memory of a room without viewers at each node, in bytes: the same table.
+/// Memory of a room without viewers at each node, in bytes: the table of handshakes there, 1.7 KB.
 const ROOM_BYTES: f64 = 1_750.0;
 /// Bytes of a record and of a request beside the frames: headers, subject, origin.
 const RECORD_BYTES: f64 = 250.0;
 /// Memory of a token's use in a broker, in bytes: assumed.
 const TOKEN_BYTES: f64 = 300.0;
+/// A use in the stream, in bytes, and the stream's bound: docs/limits.md, `CLUSTER_TOKEN_BYTES_MAX`.
+const TOKEN_STORED: f64 = 150.0;
+const TOKENS_STORED_MAX: f64 = 8.0 * 1024.0 * 1024.0 * 1024.0;
 /// How long a token's use is kept: `tokens.life_minutes` and five more.
 const TOKEN_SECONDS: f64 = 65.0 * 60.0;
 
@@ -49,6 +57,8 @@ pub(super) struct Crowd {
     /// Bytes of one delivered frame.
     pub(super) frame: f64,
     pub(super) join_seconds: f64,
+    /// How long a viewer stays, or until its session ends and it comes again with a new token.
+    pub(super) session_seconds: f64,
     pub(super) pace_seconds: f64,
 }
 
@@ -206,48 +216,70 @@ impl Plan {
     }
 
     fn of_brokers(&self, crowd: &Crowd, machines: &Machines) -> Vec<Limit> {
-        let Machines {
-            nodes,
-            brokers,
-            cores,
-            gbits,
-            memory_bytes,
-            ..
-        } = *machines;
-        let all_cores = brokers * cores;
+        let all_cores = machines.brokers * machines.cores;
         // Each record goes to every node, and to the two other brokers that keep it.
-        let out = self.log_bytes(crowd) * (nodes + 2.0) / brokers;
-        let uses = crowd.viewers.min(self.joins * TOKEN_SECONDS);
-        let limit = |name, used, has, unit, is_assumed| Limit {
-            name,
-            used,
-            has,
-            unit,
-            is_assumed,
-        };
-        vec![
-            limit(
-                "brokers: processors, appends",
-                self.appends * APPEND,
-                all_cores,
-                "cores",
-                false,
-            ),
-            limit(
-                "brokers: processors, while all join",
-                self.appends * APPEND + self.joins * JOIN_AT_BROKERS,
-                all_cores,
-                "cores",
-                false,
-            ),
-            limit("broker: network out", out * 8e-9, gbits, "Gbit/s", false),
-            limit(
-                "broker: memory, tokens used",
-                uses * TOKEN_BYTES / 1e9,
-                memory_bytes / 1e9,
-                "GB",
-                true,
-            ),
+        let out = self.log_bytes(crowd) * (machines.nodes + 2.0) / machines.brokers;
+        let mut limits = vec![
+            Limit {
+                name: "brokers: processors, appends",
+                used: self.appends * APPEND,
+                has: all_cores,
+                unit: "cores",
+                is_assumed: false,
+            },
+            Limit {
+                name: "brokers: processors, while all join",
+                used: self.appends * APPEND + self.joins * JOIN_AT_BROKERS,
+                has: all_cores,
+                unit: "cores",
+                is_assumed: false,
+            },
+            Limit {
+                name: "broker: network out",
+                used: out * 8e-9,
+                has: machines.gbits,
+                unit: "Gbit/s",
+                is_assumed: false,
+            },
+        ];
+        limits.extend(self.of_token_uses(crowd, machines));
+        limits
+    }
+
+    /// What uses of tokens ask of the one stream that all of them go into, whatever brokers there are.
+    fn of_token_uses(&self, crowd: &Crowd, machines: &Machines) -> [Limit; 4] {
+        let again = crowd.viewers / crowd.session_seconds;
+        let at_once = crowd.viewers.min(self.joins * TOKEN_SECONDS);
+        let kept = at_once.max(again * TOKEN_SECONDS);
+        [
+            Limit {
+                name: "brokers: one stream of token uses, all join",
+                used: self.joins,
+                has: TOKEN_STREAM,
+                unit: "joins/s",
+                is_assumed: false,
+            },
+            Limit {
+                name: "brokers: one stream of token uses, sessions",
+                used: again,
+                has: TOKEN_STREAM,
+                unit: "joins/s",
+                is_assumed: false,
+            },
+            Limit {
+                name: "broker: disk, tokens used",
+                used: kept * TOKEN_STORED / 1e9,
+                has: TOKENS_STORED_MAX / 1e9,
+                unit: "GB",
+                is_assumed: false,
+            },
+            Limit {
+                name: "broker: memory, tokens used",
+                used: kept * TOKEN_BYTES / 1e9,
+                has: machines.memory_bytes / 1e9,
+                unit: "GB",
+                is_assumed: true,
+            },
         ]
     }
 }
@@ -272,7 +304,8 @@ mod tests {
             rooms,
             rate,
             frame: 420.0,
-            join_seconds: 120.0,
+            join_seconds: 900.0,
+            session_seconds: 3_600.0,
             pace_seconds: 0.05,
         }
     }
@@ -294,17 +327,44 @@ mod tests {
         assert!(near(plan.sends_per_node, 2.5e6));
         assert!(near(used(&plan, "node: processors, deliveries"), 13.5));
         assert!(near(used(&plan, "node: network out"), 2.5e6 * 486.0 * 8e-9));
-        assert!(near(plan.joins, 83_333.0));
+        assert!(near(plan.joins, 11_111.0));
         // One slot: ten messages a second are nearly an append each.
         assert!(plan.appends > 9.0 && plan.appends < 10.0);
         assert_eq!(plan.first().name, "node: processors, deliveries");
+    }
+
+    /// Goal: the one stream that all uses of tokens go into is the limit where many come at once, and where sessions are short.
+    /// Method: ten million viewers who come within two minutes, or stay for ten; nodes have room for them.
+    #[test]
+    fn all_joins_go_through_one_stream() {
+        let crowd = crowd(10e6, 1.0, 10.0);
+        let at_once = Crowd {
+            join_seconds: 120.0,
+            ..crowd
+        };
+        let plan = Plan::new(&at_once, &machines(40.0));
+        assert_eq!(
+            plan.first().name,
+            "brokers: one stream of token uses, all join"
+        );
+        assert!((plan.first().share() - 5.79).abs() < 0.01, "{plan:?}");
+        let short = Crowd {
+            session_seconds: 600.0,
+            ..crowd
+        };
+        let plan = Plan::new(&short, &machines(400.0));
+        assert_eq!(
+            plan.first().name,
+            "brokers: one stream of token uses, sessions"
+        );
+        assert!((plan.first().used - 16_667.0).abs() < 1.0, "{plan:?}");
     }
 
     /// Goal: the backbone is the limit where many rooms say much to few, the edge where few say something to many; and a
     /// server alone has no brokers.
     #[test]
     fn the_first_limit_follows_the_load() {
-        let chatty = Plan::new(&crowd(200_000.0, 100_000.0, 2.0), &machines(50.0));
+        let chatty = Plan::new(&crowd(200_000.0, 50_000.0, 4.0), &machines(50.0));
         let first = chatty.first().name;
         assert!(
             first.starts_with("broker") || first.ends_with("the log"),

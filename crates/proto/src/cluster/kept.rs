@@ -9,8 +9,8 @@
 
 use std::collections::VecDeque;
 
-use super::Number;
 use super::message::Ask;
+use super::{Epoch, Number};
 use crate::base::clock::Tick;
 use crate::base::limits::{CLUSTER_BATCH_BYTES_MAX, CLUSTER_KEPT_MAX, CLUSTER_RESEND};
 
@@ -41,6 +41,8 @@ pub(super) type Sending = (Number, Vec<Option<Ask>>);
 /// The requests to one hash slot that have no outcome, in the order of their arrival.
 #[derive(Debug)]
 pub(super) struct KeptRequests<T> {
+    // Numbers are of this epoch; `None`: of none yet.
+    epoch: Option<Epoch>,
     // The numbers from `first` on; `None`: it has its outcome, and its place keeps the numbers in step.
     queue: VecDeque<Option<Kept<T>>>,
     // Number of the queue's front.
@@ -60,6 +62,7 @@ pub(super) struct KeptRequests<T> {
 impl<T> Default for KeptRequests<T> {
     fn default() -> Self {
         Self {
+            epoch: None,
             queue: VecDeque::new(),
             first: Number::FIRST.0,
             empty: 0,
@@ -145,8 +148,18 @@ impl<T> KeptRequests<T> {
         (first, requests)
     }
 
-    /// A new epoch begins, or none is: requests are numbered from 1, and none is sent.
-    pub(super) fn renumber(&mut self, now: Tick) {
+    /// An epoch begins: requests are numbered from 1, and none is sent. But numbers of an epoch that is found again hold on: its
+    /// home knows them.
+    pub(super) fn begin(&mut self, epoch: Epoch, now: Tick) {
+        if self.epoch != Some(epoch) {
+            self.over(now);
+            self.epoch = Some(epoch);
+        }
+    }
+
+    /// The epoch is over for good: requests that are kept are not in it.
+    pub(super) fn over(&mut self, now: Tick) {
+        self.epoch = None;
         self.asked_again = now;
         self.queue.retain(Option::is_some);
         self.empty = 0;
@@ -274,7 +287,7 @@ mod tests {
         );
         assert_eq!(requests.take(Number(2)).map(|kept| kept.waiter), Some(1));
         assert!(requests.take(Number(2)).is_none(), "once");
-        requests.renumber(at(2));
+        requests.begin(Epoch(7), at(2));
         assert!(requests.take(Number(1)).is_none(), "not sent in this epoch");
         assert_eq!(ids(requests.send().expect("two")), (1, vec![id(0), id(2)]));
         assert_eq!(requests.take(Number(2)).map(|kept| kept.waiter), Some(2));
@@ -336,7 +349,7 @@ mod tests {
             .map(|kept| kept.waiter)
             .collect();
         assert_eq!(lost, [0, 2], "whom it may be asked of twice is not told");
-        requests.renumber(at(2));
+        requests.begin(Epoch(7), at(2));
         assert_eq!(ids(requests.send().expect("two")), (1, vec![id(1), id(3)]));
         assert_eq!(requests.len(), 2);
     }

@@ -170,6 +170,20 @@ impl Record {
         record
     }
 
+    /// Up to where frames are in the archives of homes, as it notes; 0: nobody knows. A log does not archive what it does not
+    /// have: such a note is of one that was lost.
+    pub(super) fn archived(&self) -> Sequence {
+        let noted = match &self.content {
+            Content::Batch(batch) => batch.archived,
+            Content::Takeover { archived, .. } | Content::Release { archived, .. } => *archived,
+        };
+        if noted <= self.previous {
+            noted
+        } else {
+            Sequence::default()
+        }
+    }
+
     /// Returns the home that wrote it.
     pub(super) fn home(&self) -> Incarnation {
         match &self.content {

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use uproar_proto::cluster::engine::Input;
 use uproar_proto::cluster::record::Entry;
-use uproar_proto::cluster::{HashSlot, Sequence};
+use uproar_proto::cluster::{Epoch, HashSlot, Sequence};
 
 use super::fault::Fault;
 use super::flight::Archiving;
@@ -16,7 +16,7 @@ impl World {
     pub(super) fn archive(
         &mut self,
         node: usize,
-        (slot, sequence): (HashSlot, Sequence),
+        (slot, epoch, sequence): (HashSlot, Epoch, Sequence),
         entries: &[Entry],
     ) {
         let micros = if self.chaos.strikes(Fault::ArchivedLate) {
@@ -32,6 +32,7 @@ impl World {
         let ids = logged.map(id_of).collect();
         let archiving = Archiving {
             slot,
+            epoch,
             sequence,
             ids,
         };
@@ -51,11 +52,17 @@ impl World {
         let next = self.nodes[node].life().archiving.pop_front();
         let Archiving {
             slot,
+            epoch,
             sequence,
             ids,
         } = next.expect("one for each event");
         self.oracle.counts.archived += ids.len() as u64;
         self.oracle.archived.extend(ids);
-        self.feed(node, Input::Archived { slot, sequence });
+        let told = Input::Archived {
+            slot,
+            epoch,
+            sequence,
+        };
+        self.feed(node, told);
     }
 }

@@ -67,20 +67,14 @@ impl World {
         if self.plants(Planted::TimesNotAdopted) {
             return;
         }
-        if let Some(cores) = &mut self.nodes[node].life().cores {
-            for (shard, entries) in cores.split(entries).into_iter().enumerate() {
-                if !entries.is_empty() {
-                    cores.tell(
-                        shard,
-                        FromCluster::Deliver {
-                            slot: hash_slot(slot),
-                            epoch,
-                            sequence: Sequence(sequence),
-                            is_home_here: home_here,
-                            entries,
-                        },
-                    );
-                }
+        if self.is_real {
+            let shown = if self.plants(Planted::NotShown) {
+                0
+            } else {
+                1 + usize::from(self.plants(Planted::ShownTwice))
+            };
+            for _ in 0..shown {
+                self.show(node, (slot, sequence), (epoch, home_here), entries);
             }
             return self.wake_cores(node);
         }
@@ -89,6 +83,30 @@ impl World {
             let times: Vec<_> = own.map(|entry| (entry.room, entry.sent)).collect();
             if !times.is_empty() {
                 self.command(node, shard, ToShard::Adopt(times));
+            }
+        }
+    }
+
+    /// The shards that ship get a record's frames.
+    fn show(
+        &mut self,
+        node: usize,
+        (slot, sequence): (usize, u64),
+        (epoch, is_home_here): (Epoch, bool),
+        entries: &[Entry],
+    ) {
+        let cores = self.nodes[node].life().cores.as_mut();
+        let cores = cores.expect("shards that ship");
+        for (shard, entries) in cores.split(entries).into_iter().enumerate() {
+            if !entries.is_empty() {
+                let deliver = FromCluster::Deliver {
+                    slot: hash_slot(slot),
+                    epoch,
+                    sequence: Sequence(sequence),
+                    is_home_here,
+                    entries,
+                };
+                cores.tell(shard, deliver);
             }
         }
     }

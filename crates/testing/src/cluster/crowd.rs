@@ -16,6 +16,7 @@ use uproar_proto::token::{Capabilities, Capability};
 use super::cores::SHARDS;
 use super::fault::Fault;
 use super::flight::{Using, Viewer};
+use super::planted::Planted;
 use super::world::{Event, World};
 use crate::client;
 use crate::parts::pending;
@@ -194,8 +195,17 @@ impl World {
             ToCluster::Refused { key, code, text } => {
                 self.feed(node, Input::RefusedByShard { key, code, text });
             }
-            ToCluster::Archived { slot, sequence } => {
-                self.feed(node, Input::Archived { slot, sequence });
+            ToCluster::Archived {
+                slot,
+                epoch,
+                sequence,
+            } => {
+                let told = Input::Archived {
+                    slot,
+                    epoch,
+                    sequence,
+                };
+                self.feed(node, told);
             }
             ToCluster::Quiet(freeze) => self.shard_is_quiet(node, shard, freeze),
             ToCluster::Thawed(freeze) => self.thawed(node, freeze),
@@ -238,6 +248,7 @@ impl World {
         let outcome = match first {
             Some(_) if self.chaos.strikes(Fault::AckLost) => None,
             Some(first) if first == claimant => Some(TokenOutcome::First),
+            Some(_) if self.plants(Planted::TokenTwice) => Some(TokenOutcome::First),
             Some(_) => Some(TokenOutcome::Again),
             None => None,
         };

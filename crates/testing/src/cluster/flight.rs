@@ -6,7 +6,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use uproar_proto::base::id::{FrameId, RoomId};
 use uproar_proto::cluster::engine::FetchFrom;
-use uproar_proto::cluster::{HashSlot, Sequence};
+use uproar_proto::cluster::{Epoch, HashSlot, Sequence};
 use uproar_proto::token::TokenId;
 
 use crate::parts::GREETING;
@@ -75,6 +75,7 @@ pub(super) struct Using {
 #[derive(Debug)]
 pub(super) struct Archiving {
     pub(super) slot: HashSlot,
+    pub(super) epoch: Epoch,
     pub(super) sequence: Sequence,
     pub(super) ids: Vec<FrameId>,
 }

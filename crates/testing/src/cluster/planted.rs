@@ -35,10 +35,19 @@ pub enum Planted {
     NoMessages,
     /// The home of hash slot 0 grants more of the account's rate than it charges.
     GrantsInflated,
+    /// Shards that ship do not get a record's frames.
+    NotShown,
+    /// Shards that ship get a record's frames twice.
+    ShownTwice,
+    /// A token that was used is told to be unused.
+    TokenTwice,
 }
 
 impl Planted {
-    /// All of them.
+    /// Those that viewers of the shards that ship must see.
+    pub const OF_VIEWERS: &[Self] = &[Self::NotShown, Self::ShownTwice, Self::TokenTwice];
+
+    /// All others.
     pub const ALL: &[Self] = &[
         Self::ConditionsIgnored,
         Self::RecordForgotten,

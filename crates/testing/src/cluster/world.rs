@@ -177,8 +177,8 @@ impl World {
     }
 
     /// Makes the world of a seed whose processes have the shards that ship, two each, and viewers.
-    pub fn with_cores(seed: u64) -> Self {
-        let mut world = Self::of_seed(seed);
+    pub fn with_cores(seed: u64, planted: Option<Planted>) -> Self {
+        let mut world = Self::planted(seed, planted);
         world.is_real = true;
         world.later(Duration::from_millis(60), Event::Stir);
         world
@@ -422,15 +422,16 @@ impl World {
             } => {
                 let how = (epoch, is_home_here);
                 if is_home_here && !self.is_real {
-                    self.archive(node, (slot, sequence), &entries);
+                    self.archive(node, (slot, epoch, sequence), &entries);
                 }
                 self.deliver(node, (slot.index(), sequence.0), how, &entries);
             }
             Output::Unarchived {
                 slot,
+                epoch,
                 sequence,
                 entries,
-            } => self.archive(node, (slot, sequence), &entries),
+            } => self.archive(node, (slot, epoch, sequence), &entries),
             Output::Told {
                 ticket,
                 outcome,

@@ -8,6 +8,7 @@ use super::{ALL, SEEDS, logging, room};
 use crate::control::registry::admin::{AdminError, NodeRecords, Written, init, restore};
 use crate::control::registry::{ClusterSecret, Registry};
 use crate::durable::faults::Scratch;
+use uproar_proto::base::limits::BUCKET_RETRY;
 
 const ROOMS: u128 = 12;
 
@@ -61,6 +62,30 @@ fn an_interrupted_init_goes_on() {
             assert!(matches!(other, Err(AdminError::Exists(_))), "{other:?}");
         });
     }
+}
+
+/// Goal: an `init` is not told that somebody else has written what an attempt of its own is about to write. Method: brokers
+/// refuse what comes behind a write that happens late.
+#[test]
+fn an_attempt_of_ones_own_is_nobody_elses() {
+    let mut late = 0;
+    for seed in 0..SEEDS {
+        late += run(async move {
+            let model = Model::new(
+                seed,
+                Faults {
+                    write_late: 20,
+                    ..Faults::default()
+                },
+            );
+            model.set_late(BUCKET_RETRY * 3 / 2);
+            let directory = alone().await;
+            let made = init(&model.connect(), records(&directory)).await;
+            assert!(made.is_ok(), "seed {seed}: {made:?}");
+            model.counted()[2]
+        });
+    }
+    assert!(late > 0, "no write happened late");
 }
 
 /// Goal: `restore` puts back what is missing, and nothing that was removed or changed since; every node then has the same.

@@ -26,22 +26,29 @@ pub(super) struct Faults {
     pub(super) write_lost: u8,
     /// The answer is lost, and the write happens later, if its condition still holds.
     pub(super) write_late: u8,
+    /// The answer is lost, and the write lies in a socket: other ones overtake it, and then it comes to the leader.
+    pub(super) write_held: u8,
     /// A watch ends, of the changes that it sends.
     pub(super) watch_cut: u8,
     /// A watcher waits before a change.
     pub(super) watch_late: u8,
 }
 
+/// Kinds of faults.
+pub(super) const FAULTS: usize = 6;
+
 struct State {
     log: Vec<Change>,
     faults: Faults,
-    counted: [usize; 5],
+    counted: [usize; FAULTS],
     random: fastrand::Rng,
     has_quorum: bool,
     length: watch::Sender<usize>,
     // Keys of writes that are still to happen.
     late: HashSet<String>,
-    // How late they are; `None`: some turns.
+    // How many writes lie in sockets.
+    held: usize,
+    // How late both are; `None`: some turns.
     later: Option<Duration>,
 }
 
@@ -54,23 +61,25 @@ impl Model {
         Self(Rc::new(RefCell::new(State {
             log: Vec::new(),
             faults,
-            counted: [0; 5],
+            counted: [0; FAULTS],
             random: fastrand::Rng::with_seed(seed),
             has_quorum: true,
             length: watch::Sender::new(0),
             late: HashSet::new(),
+            held: 0,
             later: None,
         })))
     }
 
     /// How often each fault came, in the order of [`Faults`].
-    pub(super) fn counted(&self) -> [usize; 5] {
+    pub(super) fn counted(&self) -> [usize; FAULTS] {
         self.0.borrow().counted
     }
 
     /// Ready once no write is on its way that happens later, whose caller has given it up.
     pub(super) async fn quiet(&self) {
-        while !self.0.borrow().late.is_empty() {
+        let is_quiet = |state: &State| state.late.is_empty() && state.held == 0;
+        while !is_quiet(&self.0.borrow()) {
             yield_now().await;
         }
     }
@@ -177,21 +186,24 @@ impl Model {
             answer_lost,
             write_lost,
             write_late,
+            write_held,
             ..
         } = self.0.borrow().faults;
         if self.comes(1, write_lost) {
             drop(answer.send(unknown));
+        } else if self.comes(5, write_held) {
+            drop(answer.send(unknown));
+            self.0.borrow_mut().held += 1;
+            self.pause_late().await;
+            self.0.borrow_mut().held -= 1;
+            let _too_late = self.apply(write);
         } else if self.0.borrow().late.contains(&write.key) {
             // A leader refuses what comes behind a proposal of the same key that is not committed yet.
             drop(answer.send(Err(WriteFault::Conflict)));
         } else if self.comes(2, write_late) {
             drop(answer.send(unknown));
             self.0.borrow_mut().late.insert(write.key.clone());
-            let late = self.0.borrow().later;
-            match late {
-                Some(late) => tokio::time::sleep(late).await,
-                None => self.pause(200).await,
-            }
+            self.pause_late().await;
             self.0.borrow_mut().late.remove(&write.key);
             let _too_late = self.apply(write);
         } else if self.comes(0, answer_lost) {
@@ -277,6 +289,14 @@ impl Model {
         let comes = state.random.u8(0..100) < percent;
         state.counted[fault] += usize::from(comes);
         comes
+    }
+
+    async fn pause_late(&self) {
+        let late = self.0.borrow().later;
+        match late {
+            Some(late) => tokio::time::sleep(late).await,
+            None => self.pause(200).await,
+        }
     }
 
     async fn pause(&self, turns_max: usize) {

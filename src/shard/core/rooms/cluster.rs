@@ -292,6 +292,9 @@ impl Rooms {
     pub(in crate::shard::core) fn fence<S>(&mut self, slot: HashSlot, env: &Env<S>) {
         self.end_tallies_of(slot, env);
         self.forget_held_of(slot, &env.metrics);
+        if let Some(archived) = &mut self.archived {
+            archived.fenced(slot);
+        }
         let Some(requests) = &mut self.requests else {
             return;
         };

@@ -7,7 +7,7 @@ use crate::shard::shard_room::ShardRoom;
 use uproar_proto::base::clock::Tick;
 use uproar_proto::base::table::Slot;
 use uproar_proto::cluster::record::Entry;
-use uproar_proto::cluster::{HashSlot, Sequence};
+use uproar_proto::cluster::{Epoch, HashSlot, Sequence};
 
 impl Rooms {
     /// Flushes a logged room, or one whose logging ended while deliveries of it are held: later
@@ -105,7 +105,7 @@ impl Rooms {
     /// in the cluster's log: the next home hands over what this one did not.
     pub(in crate::shard::core) fn log_committed<S>(
         &mut self,
-        (slot, sequence): (HashSlot, Sequence),
+        (slot, epoch, sequence): (HashSlot, Epoch, Sequence),
         entries: &[Entry],
         env: &Env<S>,
     ) {
@@ -129,7 +129,7 @@ impl Rooms {
             }
         }
         if let Some(archived) = &mut self.archived {
-            archived.handed(slot, sequence, last);
+            archived.handed((slot, epoch), sequence, last);
         }
     }
 
@@ -137,9 +137,12 @@ impl Rooms {
     /// or so: that much is logged twice if the node dies.
     pub(in crate::shard::core) fn tell_archived<S>(&mut self, env: &mut Env<S>) {
         if let Some(archived) = &mut self.archived {
-            for (slot, sequence) in archived.take_news() {
-                env.outbox
-                    .tell_cluster(ToCluster::Archived { slot, sequence });
+            for (slot, epoch, sequence) in archived.take_news() {
+                env.outbox.tell_cluster(ToCluster::Archived {
+                    slot,
+                    epoch,
+                    sequence,
+                });
             }
         }
     }

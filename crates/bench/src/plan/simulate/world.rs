@@ -26,7 +26,7 @@ const JITTER: Duration = Duration::from_micros(400);
 /// Until brokers say that nobody takes a message: measured 2 to 4 ms after a SIGKILL.
 const NO_RESPONDERS: Duration = Duration::from_millis(3);
 /// Collecting, as `cluster.linger_ms`.
-const LINGER: Duration = Duration::from_millis(5);
+const LINGER: Duration = Duration::from_millis(1);
 /// Longest time until each hash slot has the home that it shall have.
 const SETTLE_MAX: Duration = Duration::from_mins(2);
 

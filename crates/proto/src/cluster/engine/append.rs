@@ -38,10 +38,16 @@ impl Engine {
                 // The log does not tell how late it is in its rooms.
                 state.sent = state.sent.max(told);
             }
+            let known = state.reader.read();
             let content = Content::Takeover {
                 home: self.me,
-                archived: state.archived,
-                known: state.reader.read(),
+                // What is known here of a log that was lost says nothing of the one that took its place.
+                archived: if previous == known {
+                    state.archived
+                } else {
+                    Sequence::default()
+                },
+                known,
             };
             (content, Some(cause))
         } else {

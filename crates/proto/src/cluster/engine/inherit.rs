@@ -192,7 +192,7 @@ impl Slot {
         let own = Successor { to: me, is_pinned };
         match log.home {
             Some((home, _)) if home == before => self.successor = Some(own),
-            Some(home) => self.home = Some(home),
+            Some((home, epoch)) => self.know_home(home, epoch, now.tick),
             None => self.successor = asked.map(|_| own).or(log.successor),
         }
     }

@@ -114,6 +114,8 @@ pub enum Input {
     Archived {
         /// The log.
         slot: HashSlot,
+        /// The epoch of this node in which its archive got them: the number of a record holds for one log, which may be lost.
+        epoch: Epoch,
         /// The newest record of which that is true.
         sequence: Sequence,
     },
@@ -233,6 +235,8 @@ pub enum Output {
     Unarchived {
         /// The log.
         slot: HashSlot,
+        /// The epoch of this node.
+        epoch: Epoch,
         /// Position of their record.
         sequence: Sequence,
         /// The frames.

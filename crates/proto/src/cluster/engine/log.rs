@@ -125,7 +125,6 @@ impl Engine {
     fn begin(&mut self, slot: HashSlot, found: &Fetched) {
         let now = self.now.tick;
         let state = &mut self.slots[slot];
-        state.kept.renumber(now);
         let Some((sequence, payload)) = found.records.last() else {
             if found.last > Sequence::default() {
                 return state.reader.want(now.after(CLUSTER_RETRY));
@@ -141,27 +140,18 @@ impl Engine {
         let record = Record::decode(payload);
         if let Ok(record) = &record {
             state.sent = state.sent.max(record.sent);
+            state.archived = record.archived();
         }
         match record.map(|record| record.content) {
             Err(_) => {
                 self.counts.unreadable += 1;
                 self.unknown_home(slot);
             }
-            Ok(Content::Takeover { home, archived, .. }) => {
-                state.home = Some((home, (*sequence).into()));
-                state.archived = archived;
+            Ok(Content::Takeover { home, .. }) => {
+                state.know_home(home, (*sequence).into(), now);
             }
-            Ok(Content::Batch(batch)) => {
-                state.home = Some((batch.home, batch.epoch));
-                state.archived = batch.archived;
-            }
-            Ok(Content::Release {
-                to,
-                is_pinned,
-                archived,
-                ..
-            }) => {
-                state.archived = archived;
+            Ok(Content::Batch(batch)) => state.know_home(batch.home, batch.epoch, now),
+            Ok(Content::Release { to, is_pinned, .. }) => {
                 self.vacate(slot, Some(Successor { to, is_pinned }));
             }
         }
@@ -245,18 +235,13 @@ impl Engine {
         let state = &mut self.slots[slot];
         state.reader.advance(sequence, self.now.tick);
         state.sent = state.sent.max(record.sent);
+        state.archived = record.archived();
         match record.content {
-            Content::Takeover { home, archived, .. } => {
-                self.begin_epoch(slot, (home, sequence.into()), archived, record.previous);
+            Content::Takeover { home, .. } => {
+                self.begin_epoch(slot, (home, sequence.into()), record.previous);
             }
-            Content::Release {
-                home: _,
-                to,
-                is_pinned,
-                archived,
-            } => {
+            Content::Release { to, is_pinned, .. } => {
                 self.end_epoch(slot);
-                self.slots[slot].archived = archived;
                 self.vacate(slot, Some(Successor { to, is_pinned }));
             }
             Content::Batch(batch) => self.apply_batch(slot, sequence, batch),
@@ -269,18 +254,16 @@ impl Engine {
             home,
             epoch,
             batch,
-            archived,
             mut entries,
+            ..
         } = batch;
         if self.slots[slot].home != Some((home, epoch)) {
             // Its `Takeover` was in a hole.
             self.end_epoch(slot);
             let state = &mut self.slots[slot];
-            state.home = Some((home, epoch));
+            state.know_home(home, epoch, self.now.tick);
             state.successor = None;
-            state.kept.renumber(self.now.tick);
         }
-        self.slots[slot].archived = archived;
         let is_ours = home == self.me;
         if is_ours {
             self.resolve(slot, batch);
@@ -311,11 +294,14 @@ impl Engine {
     fn vacate(&mut self, slot: HashSlot, successor: Option<Successor>) {
         let now = self.now.tick;
         let state = &mut self.slots[slot];
+        // Else the next record may show that it goes on.
+        let is_over = successor.is_some();
         state.home = None;
         state.successor = successor;
         state.vacant_since = now;
-        // The epoch is over: what is kept is not in it.
-        state.kept.renumber(now);
+        if is_over {
+            state.kept.over(now);
+        }
     }
 
     /// A home begins.
@@ -323,7 +309,6 @@ impl Engine {
         &mut self,
         slot: HashSlot,
         (home, epoch): (Incarnation, Epoch),
-        archived: Sequence,
         previous: Sequence,
     ) {
         let now = self.now.tick;
@@ -342,23 +327,22 @@ impl Engine {
             .successor
             .take()
             .filter(|successor| successor.to == home);
-        state.home = Some((home, epoch));
-        state.archived = archived;
-        state.kept.renumber(now);
+        state.know_home(home, epoch, now);
         self.is_rebalance_due |= self.moves.contains(&slot);
         let early = std::mem::take(&mut state.early);
         if is_ours {
             let is_pinned = asked.is_some_and(|successor| successor.is_pinned);
             self.take_office(slot, epoch, is_pinned, cause);
-            let is_missing = Sequence::default() < archived && archived < previous;
-            self.slots[slot].recovery = is_missing.then_some(Recovery {
-                after: archived,
+            let state = &mut self.slots[slot];
+            // If nobody knows how far archives are, all that the log has is missing.
+            state.recovery = (state.archived < previous).then_some(Recovery {
+                after: state.archived,
                 end: Sequence(epoch.0),
                 wanted: Some(now),
             });
-            if archived == Sequence::default() {
-                // Nobody has noted anything: from here on it counts.
-                self.slots[slot].archived = Sequence(epoch.0);
+            if previous == Sequence::default() {
+                // There was nothing before.
+                state.archived = Sequence(epoch.0);
             }
             for early in early.into_iter().filter(|early| early.epoch == epoch) {
                 self.requests(early.from, (slot, epoch), early.numbers, early.requests);
@@ -410,9 +394,11 @@ impl Engine {
 
     /// Frames for the archive are here.
     fn recovered(&mut self, slot: HashSlot, found: Fetched) {
-        let Some(mut recovery) = self.slots[slot].recovery else {
+        let state = &self.slots[slot];
+        let (Some(mut recovery), Some(author)) = (state.recovery, &state.author) else {
             return;
         };
+        let epoch = author.epoch();
         for (sequence, payload) in found.records {
             if sequence <= recovery.after || sequence > recovery.end {
                 continue;
@@ -427,6 +413,7 @@ impl Engine {
                 if !entries.is_empty() {
                     self.outputs.push_back(Output::Unarchived {
                         slot,
+                        epoch,
                         sequence,
                         entries,
                     });
@@ -446,9 +433,10 @@ impl Engine {
     }
 
     /// Frames up to here are in our archive.
-    pub(super) fn archived(&mut self, slot: HashSlot, sequence: Sequence) {
+    pub(super) fn archived(&mut self, (slot, epoch): (HashSlot, Epoch), sequence: Sequence) {
         let state = &mut self.slots[slot];
-        if state.author.is_some() {
+        let author = state.author.as_ref();
+        if author.is_some_and(|author| author.epoch() == epoch) {
             state.archived = state.archived.max(sequence);
         }
     }

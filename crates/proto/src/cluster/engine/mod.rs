@@ -143,7 +143,11 @@ impl Engine {
                 quota,
                 rate,
             } => self.charge(quota, rate, Waiter::Call(ticket)),
-            Input::Archived { slot, sequence } => self.archived(slot, sequence),
+            Input::Archived {
+                slot,
+                epoch,
+                sequence,
+            } => self.archived((slot, epoch), sequence),
             Input::Drain(is_draining) => self.drain(is_draining),
             Input::Move { slot, to } => self.move_slot(slot, to, true),
             Input::Balance => self.balance(true),

@@ -88,6 +88,14 @@ impl Slot {
     }
 }
 
+impl Slot {
+    /// Learns whose epoch the log is in.
+    pub(super) fn know_home(&mut self, home: Incarnation, epoch: Epoch, now: Tick) {
+        self.home = Some((home, epoch));
+        self.kept.begin(epoch, now);
+    }
+}
+
 /// All hash slots.
 #[derive(Debug)]
 pub(super) struct Slots(Box<[Slot]>);

@@ -308,15 +308,19 @@ impl World {
             }
             Output::Deliver {
                 slot,
+                epoch,
                 sequence,
                 entries,
                 is_home_here,
-                ..
             } => {
                 let delivered = self.nodes[node].delivered.entry(slot).or_default();
                 delivered.extend(entries.iter().map(|entry| (sequence, frame_id(entry))));
                 if is_home_here {
-                    let input = Input::Archived { slot, sequence };
+                    let input = Input::Archived {
+                        slot,
+                        epoch,
+                        sequence,
+                    };
                     self.at(self.now.tick, Event::To(node, from, input));
                 }
             }
