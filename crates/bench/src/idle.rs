@@ -117,7 +117,7 @@ impl Report {
             (
                 "server memory",
                 format!(
-                    "{:.0} bytes each above the empty server (Pss of its process), {:.0} for one more",
+                    "{:.0} bytes each above the empty server (Pss of its process, files aside), {:.0} for one more",
                     self.user_bytes, self.user_bytes_more
                 ),
             ),

@@ -35,7 +35,8 @@ pub(crate) struct Usage {
     pub(crate) user: Duration,
     /// Processor time in the kernel.
     pub(crate) system: Duration,
-    /// Private and proportional memory, in bytes (`Pss` of `smaps_rollup`).
+    /// Memory of its own, in bytes (`Pss_Anon` and `Pss_Shmem` of `smaps_rollup`). Pages of files are not in it: those of the program
+    /// go once a start is over, and come back as they are used, whatever the connections.
     pub(crate) memory: u64,
 }
 
@@ -54,7 +55,7 @@ impl Usage {
         Self {
             user: Duration::from_millis(ticks(14) * MS_PER_TICK),
             system: Duration::from_millis(ticks(15) * MS_PER_TICK),
-            memory: bytes(&rollup, "Pss:"),
+            memory: bytes(&rollup, "Pss_Anon:") + bytes(&rollup, "Pss_Shmem:"),
         }
     }
 

@@ -224,7 +224,7 @@ impl Nodes {
         self.members.len()
     }
 
-    /// Memory of a node's process, in bytes (Pss).
+    /// Memory of a node's process, in bytes, files aside.
     pub(crate) fn memory(&self, node: usize) -> u64 {
         let pid = self.members[node].process.pid();
         pid.map_or(0, |pid| machine::Usage::of(pid).memory)
