@@ -15,6 +15,7 @@ mod http;
 pub(crate) mod http_client;
 pub mod import;
 mod input;
+mod keep_ends;
 mod members;
 pub mod op;
 pub mod operation;

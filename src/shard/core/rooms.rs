@@ -502,12 +502,6 @@ impl Rooms {
         self.review_queue.flush() || waits
     }
 
-    /// Number of members here, of all rooms.
-    pub(super) fn members(&self) -> usize {
-        let rooms = self.by_id.values().filter_map(|slot| self.get(*slot));
-        rooms.map(|shard_room| shard_room.audience.len()).sum()
-    }
-
     /// Asserts the invariants above, and each room's own. It costs a pass over all rooms.
     ///
     /// # Panics

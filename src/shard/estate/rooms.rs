@@ -5,6 +5,7 @@
 
 mod memory;
 pub mod merge;
+mod pending;
 mod viewers;
 mod waiting;
 
@@ -12,6 +13,7 @@ use std::collections::{HashMap, HashSet};
 
 use bytes::Bytes;
 
+pub(in crate::shard) use self::pending::{Decided, PendingMessage};
 use self::viewers::ViewersEstate;
 use super::carried::SenderTag;
 use crate::shard::shard_room::remembering::Remembering;
@@ -95,32 +97,6 @@ pub(in crate::shard) struct AccountUse {
     pub sends: Tick,
     pub deletions: Tick,
     pub disconnects: Tick,
-}
-
-/// A message under review.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(in crate::shard) struct PendingMessage<'a> {
-    pub content: &'a str,
-    pub attributes_json: &'a str,
-    pub request_id: &'a str,
-    pub sender_json: &'a str,
-    /// The sender's address; empty if it is not known.
-    pub ip: &'a str,
-    pub id: FrameId,
-    pub sent: UnixTime,
-    pub tag: SenderTag,
-    pub decided: Decided,
-    /// Whether its user alone gets it.
-    pub is_shadowed: bool,
-}
-
-/// What is decided of a message under review.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(in crate::shard) enum Decided {
-    /// Nothing; this decides if no verdict comes.
-    Waits(Fallback),
-    /// It is allowed; with the handler's content, if it gave one.
-    Allowed(Option<Rewrite>),
 }
 
 /// Writes the estate of one shard's rooms.

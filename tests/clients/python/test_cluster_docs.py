@@ -30,7 +30,7 @@ KEYS = {
 
 
 def blocks(language: str) -> list[str]:
-    return re.findall(rf"```{language}[^\n]*\n(.*?)```", PAGE, re.DOTALL)
+    return re.findall(rf"```{language} by test_cluster_docs\.py\n(.*?)```", PAGE, re.DOTALL)
 
 
 class Machine:

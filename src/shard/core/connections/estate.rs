@@ -129,8 +129,7 @@ impl<W: Io> Connections<W> {
             progress: viewer.progress.min(env.now.tick),
             next_check: Tick::from_nanos(u64::MAX),
         });
-        self.note_token(viewer.traits.as_ref().and_then(|traits| traits.token), slot);
-        self.open += usize::from(self.table.get(slot).is_some_and(Connection::is_open));
+        self.note_installed(slot, &viewer);
         self.join_inherited(slot, &viewer, (user_hash(&user), deflated), rooms, env);
         self.queue_output(slot, &viewer, rooms);
         Ok(Arrived {
@@ -142,6 +141,12 @@ impl<W: Io> Connections<W> {
                 connection: slot.to_bits(),
             },
         })
+    }
+
+    /// Notes the token of a viewer that is installed, and whether the session goes on.
+    fn note_installed(&mut self, slot: ConnectionSlot<W>, viewer: &Viewer<'_>) {
+        self.note_token(viewer.traits.as_ref().and_then(|traits| traits.token), slot);
+        self.open += usize::from(self.table.get(slot).is_some_and(Connection::is_open));
     }
 
     /// Reads a record, its session, and what its records are sealed with.

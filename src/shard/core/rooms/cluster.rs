@@ -163,25 +163,16 @@ impl Rooms {
                 sender,
                 request_id,
                 id,
-            } => {
-                let (code, text) = match outcome {
-                    // Its echo is on its way.
-                    Outcome::Committed => return Told::Nothing,
-                    // The home has told its user.
-                    Outcome::Refused(ErrorCode::NotAcceptable, text) if *text == *KEPT => {
-                        return Told::Nothing;
-                    }
-                    Outcome::Refused(code, text) => (code, text),
-                    Outcome::Unknown => (ErrorCode::Internal, texts::UNKNOWN_OUTCOME.into()),
-                };
-                Told::Refused(RefusedMember {
+            } => match refusal(outcome) {
+                Some((code, text)) => Told::Refused(RefusedMember {
                     sender,
                     request_id,
                     id,
                     code,
                     text,
-                })
-            }
+                }),
+                None => Told::Nothing,
+            },
             Asker::Tally(answer) => {
                 let _caller_gone = answer.send(tallies::answer(outcome));
                 Told::Nothing
@@ -388,5 +379,15 @@ fn held_page(outcome: Outcome) -> Result<HeldPage, Refused> {
         }
         Outcome::Refused(ErrorCode::NotFound, _) => Err(Refused::NoSuchRoom),
         Outcome::Refused(..) | Outcome::Committed | Outcome::Unknown => Err(Refused::Late),
+    }
+}
+
+/// What a member is refused with; `None`: the echo of the message is on its way, or the home has told its user.
+fn refusal(outcome: Outcome) -> Option<(ErrorCode, Box<str>)> {
+    match outcome {
+        Outcome::Committed => None,
+        Outcome::Refused(ErrorCode::NotAcceptable, text) if *text == *KEPT => None,
+        Outcome::Refused(code, text) => Some((code, text)),
+        Outcome::Unknown => Some((ErrorCode::Internal, texts::UNKNOWN_OUTCOME.into())),
     }
 }

@@ -59,6 +59,12 @@ impl Rooms {
         }
     }
 
+    /// Number of members here, of all rooms.
+    pub(in crate::shard::core) fn members(&self) -> usize {
+        let rooms = self.by_id.values().filter_map(|slot| self.get(*slot));
+        rooms.map(|shard_room| shard_room.audience.len()).sum()
+    }
+
     /// When the oldest message was accepted of those that members are being served with.
     pub(in crate::shard::core) fn serving_since(&self) -> Option<Tick> {
         let rooms = self.walking.iter().filter_map(|slot| self.get(*slot));
