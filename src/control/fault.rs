@@ -19,7 +19,7 @@ pub struct FieldFault {
 
 /// What a call asked for and is not there.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Missing {
+pub enum Thing {
     /// A resource with an ARN. Its type has one value in the API of IVS Chat, for logging configurations, too.
     Resource,
     /// A message of which the room remembers nothing.
@@ -34,7 +34,7 @@ pub enum Missing {
     Tally,
 }
 
-impl Missing {
+impl Thing {
     /// `resourceType` and `message` of the exception.
     fn told(self) -> (&'static str, &'static str) {
         match self {
@@ -96,7 +96,7 @@ pub enum Fault {
     /// 404.
     NotFound {
         /// Of which kind.
-        missing: Missing,
+        of: Thing,
         /// The requested resource.
         resource_id: String,
     },
@@ -107,6 +107,8 @@ pub enum Fault {
     },
     /// 409.
     Conflict {
+        /// Of which kind it is.
+        of: Thing,
         /// The resource to be changed.
         resource_id: String,
         /// The conflict.
@@ -159,13 +161,13 @@ impl Fault {
 
     /// No resource has this ARN.
     pub fn not_found(arn: &str) -> Self {
-        Self::missing(Missing::Resource, resource_id(arn))
+        Self::missing(Thing::Resource, resource_id(arn))
     }
 
     /// No thing of this kind has this id.
-    pub fn missing(missing: Missing, id: impl Into<String>) -> Self {
+    pub fn missing(of: Thing, id: impl Into<String>) -> Self {
         Self::NotFound {
-            missing,
+            of,
             resource_id: id.into(),
         }
     }
@@ -173,6 +175,7 @@ impl Fault {
     /// The resource with this ARN cannot be changed like that now.
     pub fn conflict(arn: &str, message: &'static str) -> Self {
         Self::Conflict {
+            of: Thing::Resource,
             resource_id: resource_id(arn).to_owned(),
             message,
         }
@@ -242,22 +245,19 @@ impl Fault {
                 )})
             }
             Self::Banned => json!({"message": "The user is banned from the room"}),
-            Self::NotFound {
-                missing,
-                resource_id,
-            } => {
-                let (kind, message) = missing.told();
+            Self::NotFound { of, resource_id } => {
+                let (kind, message) = of.told();
                 json!({"message": message, "resourceId": resource_id, "resourceType": kind})
             }
             Self::NotAcceptable { reason } => json!({ "message": reason }),
             Self::Conflict {
+                of,
                 resource_id,
                 message,
-            } => json!({
-                "message": message,
-                "resourceId": resource_id,
-                "resourceType": "ROOM",
-            }),
+            } => {
+                let (kind, _) = of.told();
+                json!({"message": message, "resourceId": resource_id, "resourceType": kind})
+            }
             Self::Quota { limit, of } => json!({
                 "message": format!("The quota of {limit} {of} is reached; delete some to create others"),
                 "resourceId": "account",

@@ -10,7 +10,7 @@ use tokio::sync::mpsc;
 
 use super::bans::{Source, Wanted};
 use super::fault::Fault;
-use super::op::purge::purge;
+use super::op::purge::{clear, purge};
 use super::pins::Pinning;
 use super::record::{Override, RoomRecord};
 use super::state::Control;
@@ -178,7 +178,7 @@ impl Control {
                 Ok(format!("{purged} messages of {user_id} are removed"))
             }
             Verb::Clear(reason) => {
-                let cleared = self.gateway.purge(room, None, reason).await;
+                let cleared = clear(self, room, reason).await;
                 cleared.map_err(|refused| refused_in_room(&refused))?;
                 Ok("all messages are removed".to_owned())
             }

@@ -37,6 +37,11 @@ pub enum NoRoom {
     /// Nothing has that ARN, id or name.
     #[error("no room has the ARN, id or name {0}; `uproar room list` shows all rooms")]
     Unknown(String),
+    /// The text is empty.
+    #[error(
+        "the room's ARN, id or name is empty: is a variable not set? `uproar room list` shows all rooms"
+    )]
+    Empty,
     /// Several rooms have that name, or one has it as its id and another as its name.
     #[error("several rooms are called {name}: {candidates}; name one by its id")]
     Ambiguous {
@@ -177,6 +182,10 @@ impl Control {
 
     fn room_known_as(&self, text: &str) -> Result<RoomId, NoRoom> {
         let rooms = &self.registry.rooms;
+        // An empty text is a variable that is not set, not a room whose name was taken away.
+        if text.is_empty() {
+            return Err(NoRoom::Empty);
+        }
         if let Ok(id) = self.settings.account.parse::<RoomId>(text) {
             let id = id.filter(|id| rooms.contains(*id));
             return id.ok_or_else(|| NoRoom::Unknown(text.to_owned()));

@@ -5,7 +5,7 @@ use std::rc::Rc;
 
 use serde_json::Value;
 
-use super::fault::{Fault, Missing};
+use super::fault::{Fault, Thing};
 use super::record::{PinRecord, RoomRecord};
 use super::state::Control;
 use crate::random;
@@ -73,7 +73,7 @@ impl Control {
         let text = asked.text.as_deref().map(str::to_owned);
         let Some(text) = text.or(is_remembered.then_some(said.text)) else {
             let id = asked.id.map(|id| id.as_str().to_owned());
-            return Err(Fault::missing(Missing::Message, id.unwrap_or_default()));
+            return Err(Fault::missing(Thing::Message, id.unwrap_or_default()));
         };
         let id = match asked.id {
             Some(id) => id,
@@ -116,7 +116,7 @@ impl Control {
         self.registry.shards_have_all().await;
         let gone = match self.remembered(room, id).await {
             Ok(Some(_)) => return Ok(()),
-            Ok(None) => Fault::missing(Missing::Message, id.as_str().to_owned()),
+            Ok(None) => Fault::missing(Thing::Message, id.as_str().to_owned()),
             Err(fault) => fault,
         };
         self.unpin(room, Some(id.as_str())).await?;
@@ -132,6 +132,27 @@ impl Control {
             Err(_late) => return Err(Fault::Late),
         };
         Ok(found.first().and_then(|found| PinnedMessage::read(found)))
+    }
+
+    /// Takes the pin of a room back that is in this user's name, or, without one, in anybody's: before a purge is announced, so that
+    /// nobody who comes behind it has it, and a crash leaves no text pinned that was taken back.
+    ///
+    /// # Errors
+    ///
+    /// The disk refuses.
+    pub(super) async fn unpin_of(&self, room: RoomId, user_id: Option<&str>) -> Result<(), Fault> {
+        let pin = (self.registry.rooms.get(room)).and_then(|record| record.extension.pin);
+        let is_his = |pin: &PinRecord| match user_id {
+            Some(user_id) => pin.user == user_id,
+            None => !pin.user.is_empty(),
+        };
+        match pin.filter(is_his) {
+            Some(pin) => match self.unpin(room, Some(&pin.id)).await {
+                Ok(_) | Err(Fault::NotFound { .. }) => Ok(()),
+                Err(fault) => Err(fault),
+            },
+            None => Ok(()),
+        }
     }
 
     /// Takes the pin of a room back; `only`: if it is this message. Whether it was pinned.

@@ -9,7 +9,7 @@ use super::purge::{purge, purge_everywhere};
 use super::request::Answer;
 use super::resource::find_id_or_wait;
 use crate::control::bans::{Source, Wanted};
-use crate::control::fault::{Fault, Missing};
+use crate::control::fault::{Fault, Thing};
 use crate::control::input::Input;
 use crate::control::input::pattern::{ANY, BAN_MODE};
 use crate::control::operation::Operation;
@@ -95,7 +95,7 @@ async fn delete(control: &Control, call: Authorized) -> Result<Answer, Fault> {
     if control.unban(room, &user_id).await? {
         Ok((200, Some(json!({}))))
     } else {
-        Err(Fault::missing(Missing::Ban, user_id))
+        Err(Fault::missing(Thing::Ban, user_id))
     }
 }
 

@@ -6,7 +6,7 @@ use super::authorize::Authorized;
 use super::messages;
 use super::request::Answer;
 use super::resource::find_or_wait;
-use crate::control::fault::{Fault, Missing};
+use crate::control::fault::{Fault, Thing};
 use crate::control::input::pattern::{ANY, DECISION, MESSAGE_ID};
 use crate::control::operation::Operation;
 use crate::control::record::RoomRecord;
@@ -86,13 +86,13 @@ async fn decide(control: &Control, call: Authorized) -> Result<Answer, Fault> {
     let room = find_or_wait::<RoomRecord>(control, &arn).await?;
     control.registry.shards_have_all().await;
     let decision = Decision {
-        id: FrameId::parse(&id).ok_or_else(|| Fault::missing(Missing::HeldMessage, &id))?,
+        id: FrameId::parse(&id).ok_or_else(|| Fault::missing(Thing::HeldMessage, &id))?,
         allows: decision == "allow",
         reason: reason.unwrap_or_default().into(),
     };
     let said = control.decide(room, decision, "").await;
     let said = said.map_err(|refused| match refused {
-        Refused::NoSuchRoom => Fault::missing(Missing::HeldMessage, &id),
+        Refused::NoSuchRoom => Fault::missing(Thing::HeldMessage, &id),
         refused @ (Refused::Rate | Refused::Denied(_) | Refused::Busy | Refused::Late) => {
             messages::fault(control, refused, Operation::DecideHeld, &arn.text)
         }

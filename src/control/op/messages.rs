@@ -1,5 +1,7 @@
 //! SendEvent, DeleteMessage, DisconnectUser: through the room's home shard, in the room's order.
 
+use std::collections::BTreeMap;
+
 use serde_json::json;
 
 use super::authorize::Authorized;
@@ -26,6 +28,9 @@ pub(super) async fn send_event(control: &Control, call: Authorized) -> Result<An
     let attributes = input.attributes("attributes").unwrap_or_default();
     input.finish()?;
     let room = find_or_wait::<RoomRecord>(control, &arn).await?;
+    if let Some(user_id) = purged_user(control, &name, &attributes) {
+        control.unpin_of(room, Some(user_id)).await?;
+    }
     let attributes = attributes_json(attributes.iter().map(|(key, value)| (&**key, &**value)));
     let sent = at_shard(control, async || {
         control.gateway.send_event(room, &name, &attributes).await
@@ -34,6 +39,21 @@ pub(super) async fn send_event(control: &Control, call: Authorized) -> Result<An
         .await
         .map_err(|refused| fault(control, refused, Operation::SendEvent, &arn.text))?;
     Ok((200, Some(json!({"id": id.as_str()}))))
+}
+
+/// The user whom an event purges: it has the name of such events.
+fn purged_user<'a>(
+    control: &Control,
+    name: &str,
+    attributes: &'a BTreeMap<String, String>,
+) -> Option<&'a str> {
+    if *name != *control.gateway.purge_event() || !control.registry.has_extensions() {
+        return None;
+    }
+    let user_id = attributes
+        .get("userId")
+        .or_else(|| attributes.get("UserId"));
+    user_id.map(String::as_str)
 }
 
 /// An event's name, which is not one of the server's own.

@@ -13,7 +13,7 @@ use crate::control::record::RoomRecord;
 use crate::control::state::Control;
 use crate::shard::command::Refused;
 use crate::shard::survey::Wanted;
-use uproar_proto::base::id::RoomId;
+use uproar_proto::base::id::{FrameId, RoomId};
 use uproar_proto::base::limits::USER_ID_CHARS_MAX;
 use uproar_proto::extension::Settings;
 use uproar_proto::extension::speech::Key;
@@ -50,10 +50,25 @@ async fn clear_room(control: &Control, call: Authorized) -> Result<Answer, Fault
     input.finish()?;
     let room = find_or_wait::<RoomRecord>(control, &arn).await?;
     control.registry.shards_have_all().await;
-    let id = control.gateway.purge(room, None, &reason).await;
+    let id = clear(control, room, &reason).await;
     let id =
         id.map_err(|refused| messages::fault(control, refused, Operation::ClearRoom, &arn.text))?;
     Ok((200, Some(json!({"id": id.as_str()}))))
+}
+
+/// Takes back all messages of a room; the id of the event that tells so.
+pub(in crate::control) async fn clear(
+    control: &Control,
+    room: RoomId,
+    reason: &str,
+) -> Result<FrameId, Refused> {
+    unpin(control, room, None).await?;
+    control.gateway.purge(room, None, reason).await
+}
+
+async fn unpin(control: &Control, room: RoomId, user_id: Option<&str>) -> Result<(), Refused> {
+    let unpinned = control.unpin_of(room, user_id).await;
+    unpinned.map_err(|_logged| Refused::Late)
 }
 
 /// Takes back all messages of a user; how many of them the room remembered.
@@ -63,6 +78,7 @@ pub(in crate::control) async fn purge(
     user_id: &str,
     reason: &str,
 ) -> Result<usize, Refused> {
+    unpin(control, room, Some(user_id)).await?;
     let wanted = Wanted::OfUser(Key::of_user(user_id));
     let remembered = control.gateway.remembered(room, wanted).await?;
     control.gateway.purge(room, Some(user_id), reason).await?;

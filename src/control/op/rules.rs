@@ -5,7 +5,7 @@ use serde_json::{Map, Value, json};
 use super::authorize::Authorized;
 use super::listing::Page;
 use super::request::Answer;
-use crate::control::fault::{Fault, FieldFault, Missing};
+use crate::control::fault::{Fault, FieldFault, Thing};
 use crate::control::input::Input;
 use crate::control::input::pattern::{ANY, RULE_ACTION, RULE_KIND, RULE_NAME};
 use crate::control::operation::Operation;
@@ -86,7 +86,7 @@ async fn delete(control: &Control, call: Authorized) -> Result<Answer, Fault> {
     if control.remove_rule_set(&name).await? {
         Ok((200, Some(json!({}))))
     } else {
-        Err(Fault::missing(Missing::RuleSet, &name))
+        Err(Fault::missing(Thing::RuleSet, &name))
     }
 }
 
@@ -100,7 +100,7 @@ async fn test(control: &Control, call: Authorized) -> Result<Answer, Fault> {
     control.registry.shards_have_all().await;
     let rules = &control.gateway.shared().rules;
     let set = rules.look(|sets| sets.get(&*name).cloned());
-    let set = set.ok_or_else(|| Fault::missing(Missing::RuleSet, &name))?;
+    let set = set.ok_or_else(|| Fault::missing(Thing::RuleSet, &name))?;
     let message = Message::new(&content, rules.fold());
     let hits = set.compiled.hits(&message);
     let matches: Vec<Value> = hits
@@ -138,7 +138,7 @@ async fn find(control: &Control, name: &str) -> Result<RuleSetRecord, Fault> {
         control.registry.barrier().await?;
     }
     let found = control.registry.rule_sets.get(id);
-    found.ok_or_else(|| Fault::missing(Missing::RuleSet, name))
+    found.ok_or_else(|| Fault::missing(Thing::RuleSet, name))
 }
 
 /// Reads a rule; whether its members fit each other the compiler says.

@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 use super::authorize::{Authorized, ResourceArn};
 use super::request::Answer;
 use super::resource::find_or_wait;
-use crate::control::fault::{Fault, Missing};
+use crate::control::fault::{Fault, Thing};
 use crate::control::input::Input;
 use crate::control::input::pattern::{ANY, ROLE, TALLY_ID};
 use crate::control::record::RoomRecord;
@@ -86,6 +86,7 @@ async fn follow(control: &Control, arn: &ResourceArn, order: TallyOrder) -> Resu
     let answer = control.gateway.order_tally(room, order).await;
     let view = answer.map_err(|fault| match fault {
         TallyFault::IsOpen => Fault::Conflict {
+            of: Thing::Tally,
             resource_id: id,
             message: "A tally of this id is open",
         },
@@ -93,7 +94,7 @@ async fn follow(control: &Control, arn: &ResourceArn, order: TallyOrder) -> Resu
             limit: TALLIES_OPEN_MAX,
             of: "open tallies of a room",
         },
-        TallyFault::Unknown => Fault::missing(Missing::Tally, id),
+        TallyFault::Unknown => Fault::missing(Thing::Tally, id),
         TallyFault::Untagged => Fault::conflict(
             &arn.text,
             "The room has no tag uproar:…, so that its members cannot vote; uproar:state=on is enough",

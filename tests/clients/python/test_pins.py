@@ -186,6 +186,35 @@ def test_a_pin_is_gone_with_a_purge_of_its_user_or_room(server):
     assert join(server, arn, "late").receive()["Attributes"]["PinnedText"] == "house rules"
 
 
+@pytest.mark.parametrize("way", ["purge", "clear", "event"])
+def test_who_comes_behind_a_purge_of_the_api_has_no_pin(tmp_path, way):
+    """Goal: once the API has answered, the text is nowhere: not in the first state of who joins then, and not behind a kill. Method:
+    a token made before, and a join at once; then the server is killed without another word."""
+    with Server(tmp_path) as server:
+        client, arn = api(server), room(server)
+        take_back = {
+            "purge": lambda: client.delete_user_messages(roomIdentifier=arn, userId="bob", reason="spam"),
+            "clear": lambda: client.clear_room(roomIdentifier=arn),
+            "event": lambda: server.boto_cached.send_event(
+                roomIdentifier=arn, eventName="app:DELETE_BY_USER", attributes={"userId": "bob"}
+            ),
+        }[way]
+        for number in range(20):
+            client.pin_message(roomIdentifier=arn, content="Buy here", userId="bob")
+            token = server.token(arn, f"u{number}")
+            take_back()
+            late = WebSocket(server.messaging_port, token)
+            first = late.receive()
+            assert (first["EventName"], first["Attributes"]["Pinned"]) == ("uproar:room", ""), number
+            late.close()
+        client.pin_message(roomIdentifier=arn, content="Buy here", userId="bob")
+        take_back()
+        server.kill()
+        server.start()
+        first = join(server, arn, "newcomer").receive()
+        assert (first["EventName"], first["Attributes"]["Pinned"]) == ("uproar:room", "")
+
+
 def test_a_pin_with_words_of_ones_own_is_its_senders_all_the_same(server):
     """Goal: a remembered message that is pinned with another text has its sender and attributes, so that a purge and an erasure
     take it off; words are whose the caller says only if nobody knows better."""
@@ -247,10 +276,11 @@ def test_a_send_event_of_a_purge_takes_back_all_of_it(server):
         assert pinned(alice, Pinned=said)
         attributes = {key: "bob", "Reason": "rude", "Case": "7"}
         server.boto_cached.send_event(roomIdentifier=arn, eventName="app:DELETE_BY_USER", attributes=attributes)
+        # The pin goes before anything is announced.
+        assert pinned(alice, Pinned="")
         deleted = next_event(alice, "aws:DELETE_MESSAGE")
         assert (deleted["MessageID"], deleted["Reason"]) == (said, "rude")
         assert next_event(alice, "app:DELETE_BY_USER") == attributes
-        assert pinned(alice, Pinned="")
         assert command(mod, "allow", id=held["Id"]).startswith("404 ")
         assert client.list_held(roomIdentifier=arn)["messages"] == []
     late = join(server, arn, "late")

@@ -173,7 +173,9 @@ def test_what_is_said_from_the_terminal_is_heard(server):
         (("event", "lobby", "e", "--attributes", json.dumps({"k": "v" * 1100})), "ttributes"),
         (("kick", "lobby", ""), "userId"),
         (("delete", "lobby", "not an id"), "id"),
-        (("room", "show", ""), "no room has"),
+        (("room", "show", ""), "is empty: is a variable not set?"),
+        (("room", "delete", ""), "is empty: is a variable not set?"),
+        (("kick", "", "bob"), "is empty: is a variable not set?"),
     ],
 )
 def test_what_viewers_and_callers_are_refused_is_refused_here(server, words, said):
