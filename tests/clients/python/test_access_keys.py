@@ -312,7 +312,7 @@ def test_a_file_that_others_can_read_stops_the_start_with_a_remedy(tmp_path):
     (tmp_path / "access-keys").chmod(0o644)
     server = Server(tmp_path).launch()
     assert server.process.wait(20) == 1
-    assert "access-keys has mode 0644" in server.log()
+    server.await_log("access-keys has mode 0644")
 
 
 def test_serve_runs_with_keys_of_the_data_directory_alone(tmp_path):

@@ -126,7 +126,7 @@ def test_a_refusing_disk_stops_no_moderation_and_is_told():
         ban(server, arn, "unwritten")
         ban(server, arn, "unwritten, too")
         assert metric(server, 'uproar_audit_records_lost_total{reason="disk"}') == 2
-        assert "acts of moderation are not in the audit file" in server.log()
+        server.await_log("acts of moderation are not in the audit file")
         directory.unlink()
         ban(server, arn, "written")
         told = [(one["action"], one["target"]) for one in lines(server)]
@@ -169,7 +169,7 @@ def test_a_removed_directory_is_begun_anew_and_told():
         ban(server, arn, "after")
         told = [(one["action"], one["target"]) for one in lines(server)]
         assert told == [("gap", ""), ("CreateBan", "after")]
-        assert "somebody has removed the audit file" in server.log()
+        server.await_log("somebody has removed the audit file")
 
 
 def test_an_event_that_purges_is_noted_and_no_other():

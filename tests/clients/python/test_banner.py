@@ -36,7 +36,7 @@ def server(request, tmp_path):
                 break
             except subprocess.TimeoutExpired:
                 pass
-        assert "Ctrl-C" in server.log(), server.log()
+        server.await_log("Ctrl-C")
         yield server
     finally:
         code = server.stop()
