@@ -19,7 +19,7 @@ from cryptography.hazmat.primitives.asymmetric import ed25519
 from cluster import NAME, Node
 from nats_brokers import Brokers
 from rawws import WebSocket
-from test_cluster_security import PUBLISH, SUBSCRIBE, WAIT_SECONDS_MAX, encoded, is_healthy, until
+from test_cluster_security import PUBLISH, SUBSCRIBE, WAIT_SECONDS_MAX, encoded, serving, until
 from uproar import BINARY, SCRATCH
 
 # The first letter of a key: operator, account, user.
@@ -113,15 +113,8 @@ class Site:
 @pytest.fixture(scope="module")
 def site():
     made = Site()
-    made.broker.start()
-    try:
-        deadline = time.monotonic() + WAIT_SECONDS_MAX
-        while not is_healthy(made.broker):
-            assert made.broker.is_alive() and time.monotonic() < deadline, made.broker.log()
-            time.sleep(0.05)
+    with serving(made.broker):
         yield made
-    finally:
-        made.broker.kill()
 
 
 def test_a_file_of_credentials_is_enough(site: Site) -> None:

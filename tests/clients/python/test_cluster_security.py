@@ -6,12 +6,14 @@ The permissions that docs/cluster.md names are the ones given here: what a node 
 from __future__ import annotations
 
 import base64
+import contextlib
 import json
 import os
 import socket
 import subprocess
 import threading
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -20,7 +22,7 @@ from cryptography.hazmat.primitives.asymmetric import ed25519
 
 from authority import Authority
 from cluster import NAME, Node
-from nats_brokers import Brokers
+from nats_brokers import Broker, Brokers
 from ports import free_port
 from rawws import WebSocket
 from uproar import BINARY, SCRATCH
@@ -104,20 +106,26 @@ class Secured:
         assert done.returncode == 0, f"{done.stdout}\n{done.stderr}"
 
 
+@contextlib.contextmanager
+def serving(broker: Broker) -> Iterator[None]:
+    """Runs one, whose clients need credentials that `Brokers.start` has not."""
+    broker.start()
+    try:
+        deadline = time.monotonic() + WAIT_SECONDS_MAX
+        while not is_healthy(broker):
+            assert broker.is_alive() and time.monotonic() < deadline, broker.log()
+            time.sleep(0.05)
+        yield
+    finally:
+        broker.kill()
+
+
 @pytest.fixture(scope="module")
 def secured():
     made = Secured()
-    # Not `Brokers.start`, whose client has no key.
-    made.broker.start()
-    try:
-        deadline = time.monotonic() + WAIT_SECONDS_MAX
-        while not is_healthy(made.broker):
-            assert made.broker.is_alive() and time.monotonic() < deadline, made.broker.log()
-            time.sleep(0.05)
+    with serving(made.broker):
         made.init()
         yield made
-    finally:
-        made.broker.kill()
 
 
 def is_healthy(broker) -> bool:
