@@ -20,7 +20,7 @@ use uproar_proto::cluster::engine::{
 use uproar_proto::cluster::here::{About, Facts};
 use uproar_proto::cluster::message::{Ask, AskKind, AskTexts};
 use uproar_proto::cluster::record::Entry;
-use uproar_proto::cluster::{HashSlot, Incarnation, Sequence};
+use uproar_proto::cluster::{Epoch, HashSlot, Incarnation, Sequence};
 use uproar_proto::extension::Speaker;
 
 struct World {
@@ -147,6 +147,8 @@ impl World {
             14 if number == 0 => Input::Interrupted,
             14 => Input::Archived {
                 slot,
+                // Of the log as it is, or of one that was lost.
+                epoch: Epoch(u64::from(number / 16)),
                 sequence: Sequence(number.into()),
             },
             _ => {
