@@ -131,14 +131,15 @@ def test_one_that_replaces_another_lasts_its_own_time(server):
     client, arn = api(server), room(server)
     alice, mod = join(server, arn, "alice"), join(server, arn, "mod", [*MOD, "DISCONNECT_USER"])
     for seconds in (1, 600, 3):
+        begun = time.monotonic()
         command(mod, "set", key="slow", value=f"{seconds}", seconds=str(seconds))
         client.pin_message(roomIdentifier=arn, content=f"for {seconds} s", seconds=seconds)
-    begun = time.monotonic()
     pinned(alice, PinnedText="for 3 s", Slow="3")
-    pinned(alice, Slow="")
-    assert time.monotonic() - begun > 2
-    pinned(alice, Pinned="")
-    assert time.monotonic() - begun < 8
+    ended = pinned(alice, Slow="")
+    assert time.monotonic() - begun > 2.9
+    # Both may end in one look.
+    if ended["Pinned"]:
+        pinned(alice, Pinned="")
 
 
 def test_a_pin_has_the_attributes_of_its_message(server):
