@@ -34,21 +34,26 @@ def leading(cluster, kind: str = "LOG") -> Broker:
     return next(broker for broker in cluster.brokers.all if broker.name == most)
 
 
-def test_the_leading_broker_is_killed(cluster):
-    """Goal: SIGKILL of the broker that leads most streams delays its slots by an election, and loses nothing. An
-    election takes 4-9 s; requests are kept for 15 s, so none may be refused."""
+def kill_brokers(cluster, choose, what: str) -> None:
+    """Kills the broker that `choose` finds, and starts it again; neither messages nor answered calls may be lost."""
     with Trial(cluster) as trial, ApiCalls(cluster) as calls:
         trial.talk(2)
         for _ in range(size(1, 5)):
-            victim, since = leading(cluster), time.monotonic()
+            victim, since = choose(cluster), time.monotonic()
             victim.kill()
             trial.talk_until_heard()
-            trial.pause("SIGKILL of the leading broker", since - 0.1)
+            trial.pause(what, since - 0.1)
             victim.start()
             cluster.brokers.await_current()
             trial.talk(1)
     assert not trial.refused(0), trial.refused(0)[:10]
     calls.check()
+
+
+def test_the_leading_broker_is_killed(cluster):
+    """Goal: SIGKILL of the broker that leads most streams delays its slots by an election, and loses nothing. An
+    election takes 4-9 s; requests are kept for 15 s, so none may be refused."""
+    kill_brokers(cluster, leading, "SIGKILL of the leading broker")
 
 
 def one_that_leads_nothing(cluster) -> Broker:
@@ -72,18 +77,7 @@ def one_that_leads_nothing(cluster) -> Broker:
 def test_a_broker_that_leads_nothing_is_killed(cluster):
     """Goal: SIGKILL of a broker that leads nothing is noticed by those whose node was connected to it, and loses nothing: neither
     messages nor calls that were answered."""
-    with Trial(cluster) as trial, ApiCalls(cluster) as calls:
-        trial.talk(2)
-        for _ in range(size(1, 5)):
-            victim, since = one_that_leads_nothing(cluster), time.monotonic()
-            victim.kill()
-            trial.talk_until_heard()
-            trial.pause("SIGKILL of a broker that leads nothing", since - 0.1)
-            victim.start()
-            cluster.brokers.await_current()
-            trial.talk(1)
-    assert not trial.refused(0), trial.refused(0)[:10]
-    calls.check()
+    kill_brokers(cluster, one_that_leads_nothing, "SIGKILL of a broker that leads nothing")
 
 
 def test_a_token_is_used_once_whatever_dies(cluster):
